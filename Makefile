@@ -1,0 +1,80 @@
+# make demo    photographs in, enhanced and recovered ones out, with the figures: demo_out/
+# make test    the tests in tests/, then every notebook
+# Each target first makes .venv, once. PYTHON=... picks the interpreter (3.10 or later), PIP_OPTIONS=...
+# is handed to pip, for example PIP_OPTIONS="--extra-index-url https://download.pytorch.org/whl/cpu".
+
+VENV ?= .venv
+JOBS ?= 2
+OUT ?= demo_out
+PIP_OPTIONS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RECENT := import sys; sys.exit(sys.version_info < (3, 10))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c '$(RECENT)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+# ultralytics neither installs packages, nor calls home, nor writes to the home folder
+export YOLO_AUTOINSTALL := false
+export YOLO_OFFLINE := true
+export YOLO_CONFIG_DIR := $(CURDIR)/$(VENV)/yolo
+export YOLO_VERBOSE := false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test pytest notebooks lab sync lint hooks clean
+
+help:
+	@echo "make demo       the main job on sample photographs, into $(OUT)/"
+	@echo "make test       the tests, then every notebook"
+	@echo "make pytest     the tests only"
+	@echo "make notebooks  the notebooks only (slow cells left out), $(JOBS) at a time"
+	@echo "make lab        JupyterLab in nbs/"
+	@echo "make sync       modules and README from the notebooks, notebooks cleaned"
+	@echo "make lint       ruff"
+	@echo "make hooks      git drivers for notebooks and the pre-commit check, for this clone"
+	@echo "make clean      remove caches, builds and $(OUT)/ (.venv stays)"
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "privnb needs Python 3.10 or later; none was found on the PATH." \
+		"Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(RECENT)' || { echo "privnb needs Python 3.10 or later; $(PYTHON) is older or" \
+		"does not start. Name another: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || test -x $(BIN)/python || { \
+		echo "$(PYTHON) comes without venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -e '.[dev]'
+	@$(BIN)/python -c 'import cv2' || { echo "OpenCV lacks a system library (see above);" \
+		"on Debian: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	@mkdir -p $(YOLO_CONFIG_DIR)
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/privnb demo --out $(OUT) --overwrite
+
+test: pytest notebooks
+
+pytest: $(STAMP)
+	MPLBACKEND=agg $(BIN)/python -m pytest
+
+# one thread a notebook, $(JOBS) notebooks at a time
+notebooks: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+		$(BIN)/nbdev-test --n-workers $(JOBS) --do-print --timing
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+sync: $(STAMP)
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-clean
+	$(BIN)/python tools/make_readme.py
+
+lint: $(STAMP)
+	$(BIN)/ruff check privnb tests tools
+
+hooks: $(STAMP)
+	sh tools/install_hooks.sh $(VENV)
+
+clean:
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	find nbs privnb tests tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d \
+		-prune -exec rm -rf {} +
