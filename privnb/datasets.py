@@ -20,7 +20,7 @@ from .images import FORMATS, ImageError, load_image, to_tensor
 # %% ../nbs/02_datasets.ipynb #02-007
 @dataclass
 class PoseBatch:
-    "N pictures of one size and the M people in them, flat; `index` (M,) says whose picture is whose."
+    "N pictures of one size and the M people in them, flat; `index` says who is where."
 
     images: torch.Tensor  # (N, 3, H, W) float, [0, 1]
     keypoints: torch.Tensor  # (M, 17, 3): x, y in pixels, visibility 0, 1, 2
@@ -43,55 +43,76 @@ class PoseBatch:
         "The same people and labels, in other pictures (guided, enhanced, recovered)."
         return replace(self, images=images)
 
-# %% ../nbs/02_datasets.ipynb #02-008
+# %% ../nbs/02_datasets.ipynb #02-009
+def _rows(
+    scenes: list,  # samples
+    name: str,  # field
+    width: tuple,  # shape of one person's entry
+    kind: type,  # of the result
+) -> torch.Tensor:
+    "One field of all people, flat; ValueError when a scene holds another number of people."
+    parts = [np.asarray(getattr(scene, name), kind).reshape(-1, *width) for scene in scenes]
+    for number, (part, scene) in enumerate(zip(parts, scenes)):
+        if len(part) != len(scene.boxes):
+            raise ValueError(f"scenes[{number}].{name}: {len(part)} rows; "
+                             f"allowed is one a box, {len(scene.boxes)}")
+    return torch.from_numpy(np.concatenate(parts))
+
+# %% ../nbs/02_datasets.ipynb #02-010
 def collate(
     scenes: list,  # samples with image (H, W, 3) uint8, keypoints, boxes, areas, identity
 ) -> PoseBatch:
     """Scenes of equal size as one batch.
 
-    Raises: ValueError for an empty list or for unequal sizes.
+    Raises: ValueError for an empty list, unequal sizes, or a field with too many or few rows.
     """
     sizes = sorted({scene.image.shape for scene in scenes})
     if len(sizes) != 1:
         raise ValueError(f"scenes: picture sizes {sizes}; allowed is exactly one size in a batch")
-
-    def flat(name: str, width: tuple, kind: type) -> torch.Tensor:
-        parts = [np.asarray(getattr(scene, name), kind).reshape(-1, *width) for scene in scenes]
-        return torch.from_numpy(np.concatenate(parts))
-
     counts = torch.tensor([len(scene.boxes) for scene in scenes])
     return PoseBatch(
         images=to_tensor(np.stack([scene.image for scene in scenes])),
-        keypoints=flat("keypoints", (17, 3), np.float32),
-        boxes=flat("boxes", (4,), np.float32),
-        areas=flat("areas", (), np.float32),
-        identity=flat("identity", (), np.int64),
+        keypoints=_rows(scenes, "keypoints", (17, 3), np.float32),
+        boxes=_rows(scenes, "boxes", (4,), np.float32),
+        areas=_rows(scenes, "areas", (), np.float32),
+        identity=_rows(scenes, "identity", (), np.int64),
         index=torch.repeat_interleave(torch.arange(len(scenes)), counts),
     )
 
-# %% ../nbs/02_datasets.ipynb #02-013
+# %% ../nbs/02_datasets.ipynb #02-016
+def _stream(
+    dataset,  # gives scenes
+    size: int,  # scenes a batch
+    seed: int,  # decides the order
+    step: int,  # first step to give
+):
+    "The endless stream behind `batches`."
+    per_epoch = len(dataset) // size
+    while True:
+        epoch, position = divmod(step, per_epoch)
+        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
+        chosen = order[position * size : (position + 1) * size]
+        yield collate([dataset[int(i)] for i in chosen])
+        step += 1
+
+# %% ../nbs/02_datasets.ipynb #02-018
 def batches(
     dataset,  # has __len__ and __getitem__, gives scenes of one size
     batch_size: int,  # scenes a batch, >= 1
-    seed: int = 0,  # decides the order of every epoch
+    seed: int = 0,  # decides the order of every epoch, >= 0
     start: int = 0,  # first step to give, >= 0
 ):
     """An endless stream of batches: epochs of shuffled scenes, the short rest of an epoch dropped.
 
-    Raises: ValueError when the data set holds fewer scenes than a batch.
+    Raises: ValueError when the data set holds fewer scenes than a batch, or start is negative.
     """
-    per_epoch = len(dataset) // batch_size
-    if batch_size < 1 or per_epoch < 1:
+    if not 1 <= batch_size <= len(dataset):
         raise ValueError(f"batch_size: {batch_size}; allowed is 1 to {len(dataset)}, the scenes")
-    step = start
-    while True:
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
-        chosen = order[position * batch_size : (position + 1) * batch_size]
-        yield collate([dataset[int(i)] for i in chosen])
-        step += 1
+    if start < 0:
+        raise ValueError(f"start: {start}; allowed is 0 or more")
+    return _stream(dataset, batch_size, seed, start)
 
-# %% ../nbs/02_datasets.ipynb #02-016
+# %% ../nbs/02_datasets.ipynb #02-022
 @dataclass
 class Sample:
     "An annotated picture: what `collate` needs, and where it came from."
@@ -103,7 +124,7 @@ class Sample:
     identity: np.ndarray  # (P,) int64, -1 where unknown
     name: str = ""  # file name as the annotation gives it
 
-# %% ../nbs/02_datasets.ipynb #02-017
+# %% ../nbs/02_datasets.ipynb #02-024
 PACKAGES = {"ultralytics": "assets", "skimage": "data"}
 
 
@@ -113,17 +134,59 @@ def locate(
 ) -> Path:
     """Path of a picture; photographs of real people stay where their packages keep them.
 
-    Raises: ImageError when the package is unknown or lacks the file.
+    Raises: ImageError when the package is not installed or lacks the file.
     """
     package, colon, file = name.partition(":")
     if not colon or package not in PACKAGES:
         return Path(folder) / name
-    path = Path(str(resources.files(package))) / PACKAGES[package] / file
+    try:
+        path = Path(str(resources.files(package))) / PACKAGES[package] / file
+    except ModuleNotFoundError as error:
+        raise ImageError(f"{name}: the package {package} is not installed") from error
     if not path.is_file():
         raise ImageError(f"{name}: the package {package} carries no such picture")
     return path
 
-# %% ../nbs/02_datasets.ipynb #02-018
+# %% ../nbs/02_datasets.ipynb #02-026
+def _numbers(
+    values,  # what should be a list of numbers
+    count: int,  # how many
+) -> bool:
+    "Whether these are `count` finite numbers."
+    return (isinstance(values, list) and len(values) == count and all(
+        isinstance(v, (int, float)) and abs(v) < float("inf") for v in values))
+
+
+def _fault(
+    entry,  # one annotation
+    known: dict,  # image ids
+) -> str | None:
+    "What is wrong with an annotation."
+    if not isinstance(entry, dict):
+        return "is not an object"
+    if not isinstance(entry.get("image_id"), (int, str)) or entry["image_id"] not in known:
+        return "names an unknown image_id"
+    if not _numbers(entry.get("bbox"), 4) or min(entry["bbox"][2:]) < 0:
+        return "bbox needs 4 numbers: x, y, width and height >= 0"
+    if not _numbers(entry.get("keypoints", [0] * 51), 51):
+        return "keypoints needs 51 numbers"
+    if not _numbers([entry.get("area", 0), entry.get("identity", 0)], 2):
+        return "area and identity need a number"
+    return None
+
+# %% ../nbs/02_datasets.ipynb #02-027
+def _image_fault(
+    entry,  # one entry of `images`
+    known: dict,  # image ids before it
+) -> str | None:
+    "What is wrong with an image entry."
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)):
+        return "needs an id"
+    if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
+        return "needs a file_name"
+    return "repeats an id" if entry["id"] in known else None
+
+# %% ../nbs/02_datasets.ipynb #02-029
 def read_coco(
     path: str | Path,  # a COCO JSON file
 ) -> tuple[list, dict]:
@@ -131,25 +194,36 @@ def read_coco(
 
     Raises: ImageError naming the file and the entry that is missing or wrong.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-        entries = {image["id"]: [] for image in content["images"]}
-        for number, annotation in enumerate(content.get("annotations", [])):
-            if annotation["image_id"] not in entries:
-                raise ImageError(f"{path}: annotations[{number}] names an unknown image_id")
-            if len(annotation["bbox"]) != 4:
-                raise ImageError(f"{path}: annotations[{number}] bbox needs 4 numbers")
-            if len(annotation.get("keypoints", [0] * 51)) != 51:
-                raise ImageError(f"{path}: annotations[{number}] keypoints needs 51 numbers")
-            if not annotation.get("iscrowd"):
-                entries[annotation["image_id"]].append(annotation)
-        return content["images"], entries
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ImageError(f"{path}: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise ImageError(f"{path}: not COCO annotations (no entry {error})") from error
+    images, annotations = _lists(Path(path))
+    entries: dict = {}
+    for name, content, fault in (("images", images, _image_fault),
+                                 ("annotations", annotations, _fault)):
+        for number, entry in enumerate(content):
+            if wrong := fault(entry, entries):
+                raise ImageError(f"{path}: {name}[{number}] {wrong}")
+            if name == "images":
+                entries[entry["id"]] = []
+            elif not entry.get("iscrowd"):
+                entries[entry["image_id"]].append(entry)
+    return images, entries
 
-# %% ../nbs/02_datasets.ipynb #02-019
+# %% ../nbs/02_datasets.ipynb #02-031
+def _lists(
+    path: Path,  # a COCO JSON file
+) -> tuple[list, list]:
+    "The lists `images` and `annotations` (may be absent), or ImageError."
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or f"not JSON ({error})"
+        raise ImageError(f"{path}: {cause.lower()}") from error
+    found = [content.get(k, []) if isinstance(content, dict) else None
+             for k in ("images", "annotations")]
+    if not all(isinstance(part, list) for part in found) or "images" not in content:
+        raise ImageError(f"{path}: not COCO annotations (needs the lists images and annotations)")
+    return found[0], found[1]
+
+# %% ../nbs/02_datasets.ipynb #02-033
 class CocoKeypoints:
     "Annotated photographs: `len`, and `[i]` gives a `Sample`."
 
@@ -167,22 +241,25 @@ class CocoKeypoints:
 
     def __getitem__(self, i: int) -> Sample:
         entry = self.images[i]
-        image = load_image(locate(entry["file_name"], self.folder))
         found = [a for a in self.people[entry["id"]] if a.get("num_keypoints", 1)]
-        boxes = np.array([a["bbox"] for a in found], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        return Sample(
-            image=image,
-            keypoints=np.array([a.get("keypoints", [0] * 51) for a in found], np.float32
-                               ).reshape(-1, 17, 3),
-            boxes=boxes,
-            areas=np.array([a.get("area", s) for a, s in zip(found, sizes)], np.float32),
-            identity=np.array([a.get("identity", -1) for a in found], np.int64),
-            name=entry["file_name"],
-        )
+        image = load_image(locate(entry["file_name"], self.folder))
+        return Sample(image, *_labels(found), name=entry["file_name"])
 
-# %% ../nbs/02_datasets.ipynb #02-027
+# %% ../nbs/02_datasets.ipynb #02-034
+def _labels(
+    found: list,  # annotations of one picture
+) -> tuple:
+    "Keypoints (P, 17, 3), boxes (P, 4), areas (P,) and identities (P,)."
+    points = [a.get("keypoints", [0] * 51) for a in found]
+    boxes = np.array([a["bbox"] for a in found], np.float32).reshape(-1, 4)
+    sizes = boxes[:, 2:].prod(axis=1)
+    boxes[:, 2:] += boxes[:, :2]
+    areas = [a.get("area", s) for a, s in zip(found, sizes)]
+    identity = [a.get("identity", -1) for a in found]
+    return (np.array(points, np.float32).reshape(-1, 17, 3), boxes,
+            np.array(areas, np.float32), np.array(identity, np.int64))
+
+# %% ../nbs/02_datasets.ipynb #02-043
 def find_images(
     paths: list,  # files, folders (searched one level deep) or glob patterns
 ) -> list[Path]:
@@ -204,7 +281,7 @@ def find_images(
         found += files
     return list(dict.fromkeys(found))
 
-# %% ../nbs/02_datasets.ipynb #02-028
+# %% ../nbs/02_datasets.ipynb #02-045
 def _listing(
     folder: Path,  # an existing folder
 ) -> list[Path]:

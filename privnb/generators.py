@@ -13,6 +13,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from .carrier import CarrierReader, CarrierWriter
 from torch.utils.flop_counter import FlopCounterMode
 
 # %% ../nbs/05_generators.ipynb #05-007
@@ -150,7 +152,7 @@ class ResNetGenerator(Generator):
         residual: bool = False,  # True: start near 0, for use with `base`
     ):
         super().__init__(in_channels, out_channels)
-        layers = [nn.ReflectionPad2d(3), *self._step(nn.Conv2d(in_channels, ngf, 7))]
+        layers = [nn.ReflectionPad2d(3)] + self._step(nn.Conv2d(in_channels, ngf, 7))
         for w in (ngf, 2 * ngf):
             layers += self._step(nn.Conv2d(w, 2 * w, 3, 2, 1))
         layers += [_PaddedBlock(4 * ngf) for _ in range(blocks)]
@@ -197,8 +199,7 @@ class PatchDiscriminator(nn.Module):
         layers: int = 3,  # halvings; 3 gives a field of 70 x 70 pixels
     ):
         super().__init__()
-        self.in_channels = in_channels
-        self.least = 2 ** (layers + 2)
+        self.in_channels, self.least = in_channels, 2 ** (layers + 2)
         parts = [nn.Conv2d(in_channels, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
         for i in range(1, layers + 1):
             before, after = ndf * min(2 ** (i - 1), 8), ndf * min(2**i, 8)
@@ -235,9 +236,10 @@ class _Block(nn.Module):
 class _EdgeBody(nn.Module):
     "Fine level (1 / unshuffle), coarse level (half of that), and back by pixel-shuffle."
 
-    def __init__(self, in_channels, out_channels, width, blocks, unshuffle):
+    def __init__(self, in_channels, out_channels, width, blocks, unshuffle, carrier):
         super().__init__()
         coarse = 4 * width // 3
+        self.carrier = carrier
         self.head = nn.Conv2d(in_channels, width, unshuffle, unshuffle)
         self.fine = _Block(width)
         self.down = nn.Conv2d(width, coarse, 2, 2)
@@ -254,12 +256,14 @@ class _EdgeBody(nn.Module):
         h = self.fine(F.relu(self.head(z)))
         wide = self.up(self.coarse(F.relu(self.down(h))))
         h = h + F.interpolate(wide, scale_factor=2.0, mode='nearest')
-        return self.shuffle(0.1 * self.tail(h))
+        cells = 0.1 * self.tail(h)
+        return self.shuffle(cells if self.carrier is None else cells + self.carrier(z))
 
 # %% ../nbs/05_generators.ipynb #05-039
 def _initialise_edge(body, residual):
     "He et al.'s initialisation, blocks close to the identity, the last layer small."
-    for module in body.modules():
+    trained = [m for n, m in body.named_modules() if not n.startswith('carrier')]
+    for module in trained:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
             nn.init.zeros_(module.bias)
@@ -268,7 +272,18 @@ def _initialise_edge(body, residual):
             module.second.weight.data.mul_(0.1)
     body.tail.weight.data.mul_(0.01 if residual else 1.0)
 
-# %% ../nbs/05_generators.ipynb #05-040
+# %% ../nbs/05_generators.ipynb #05-041
+def _carrier(in_channels, out_channels, unshuffle, strength, smooth):
+    "The trainable carrier layer for the channels at hand, or None for strength 0."
+    if not strength:
+        return None
+    if (in_channels, out_channels) not in ((6, 3), (3, 3)):
+        raise ValueError(f'carrier: got {in_channels} to {out_channels} channels, need 6 or 3 to 3')
+    if in_channels == 6:
+        return CarrierWriter(unshuffle, strength)
+    return CarrierReader(unshuffle, strength, smooth)
+
+# %% ../nbs/05_generators.ipynb #05-042
 class EdgeGenerator(Generator):
     "privnb's own small generator: two levels, no norm, dense 3x3 convolutions. Our design."
 
@@ -280,15 +295,18 @@ class EdgeGenerator(Generator):
         unshuffle: int = 4,  # the fine level has 1/unshuffle of the resolution, >= 1
         out_channels: int = 3,  # channels of the result
         residual: bool = True,  # True: start near 0, for use with `base`
+        carrier: float = 0.0,  # strength of the chequered carrier to start from, 0: none
+        smooth: bool = False,  # the carrier lies on a smooth guidance (blur)
     ):
         super().__init__(in_channels, out_channels)
         if blocks < 1 or unshuffle < 1:
             raise ValueError(f'blocks, unshuffle: got {blocks}, {unshuffle}, need integers >= 1')
         self.multiple = 2 * unshuffle
-        self.body = _EdgeBody(in_channels, out_channels, width, blocks, unshuffle)
+        skip = _carrier(in_channels, out_channels, unshuffle, carrier, smooth)
+        self.body = _EdgeBody(in_channels, out_channels, width, blocks, unshuffle, skip)
         _initialise_edge(self.body, residual)
 
-# %% ../nbs/05_generators.ipynb #05-046
+# %% ../nbs/05_generators.ipynb #05-048
 def receptive_field(
     net: nn.Module,  # network with an `in_channels` attribute
     size: int = 256,  # side of the probe picture, pixels; larger than the field sought
@@ -307,7 +325,7 @@ def receptive_field(
     out[0, 0, out.shape[2] // 2, out.shape[3] // 2].backward()
     return x.grad[0].abs().sum(0) > 0
 
-# %% ../nbs/05_generators.ipynb #05-052
+# %% ../nbs/05_generators.ipynb #05-054
 GENERATORS = {
     'edge': (EdgeGenerator, {}),
     'unet7': (UNetGenerator, {'downs': 7}),

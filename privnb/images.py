@@ -11,7 +11,7 @@ __all__ = ['METADATA_KEY', 'FORMATS', 'COCO_NAMES', 'FLIP_INDEX', 'COCO_SKELETON
 import io
 import json
 import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def _flatten(
 ) -> Image.Image:
     "The same picture in mode RGB: sixteen bits scaled to eight, transparency laid over white."
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=255, neginf=0)
         if picture.mode == "F":
             values = values * (255 if values.max(initial=0) <= 1 else 1)
         elif picture.mode.startswith("I;16") or values.max(initial=0) > 255:
@@ -43,14 +43,14 @@ def _flatten(
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
 
-# %% ../nbs/00_images.ipynb #00-009
+# %% ../nbs/00_images.ipynb #00-010
 def load_image(
     path: str | Path,  # a picture file in any format that Pillow reads
 ) -> np.ndarray:
     """Pixels of a picture file, upright (EXIF rotation applied).
 
     Shapes: returns (H, W, 3) uint8, RGB.
-    Raises: `ImageError`, one line: file and cause (missing, empty, truncated, not an image, unreadable).
+    Raises: `ImageError`, one line: file and cause (missing, empty, truncated, not an image).
     Source: Pillow; grey, palette, alpha, CMYK and 16-bit rules are ours.
     """
     path = Path(path)
@@ -67,7 +67,7 @@ def load_image(
     except Exception as error:
         raise ImageError(f"{path}: {_cause(error)}") from error
 
-# %% ../nbs/00_images.ipynb #00-010
+# %% ../nbs/00_images.ipynb #00-012
 def _cause(
     error: Exception,  # what a library raised
 ) -> str:
@@ -82,7 +82,7 @@ def _cause(
         return "not a picture that can be read"
     return " ".join(str(error).split()) or type(error).__name__
 
-# %% ../nbs/00_images.ipynb #00-015
+# %% ../nbs/00_images.ipynb #00-018
 def to_tensor(
     array: np.ndarray,  # (H, W, 3) or (N, H, W, 3) uint8, RGB
 ) -> torch.Tensor:
@@ -99,21 +99,22 @@ def to_tensor(
     batch = torch.from_numpy(np.array(array)).reshape(-1, *array.shape[-3:])
     return batch.permute(0, 3, 1, 2).float().div(255).contiguous()
 
-# %% ../nbs/00_images.ipynb #00-016
+# %% ../nbs/00_images.ipynb #00-020
 def to_uint8(
-    images: torch.Tensor,  # (N, 3, H, W) or (3, H, W), [0, 1]; values outside are clipped
+    images: torch.Tensor,  # (N, 3, H, W) or (3, H, W) float, [0, 1]; values outside are clipped
 ) -> np.ndarray:
     """The tensor as bytes, rounded to the nearest level.
 
     Shapes: (N, 3, H, W) gives (N, H, W, 3); (3, H, W) gives (H, W, 3).
-    Raises: ValueError for another shape.
+    Raises: ValueError for another shape or for whole numbers.
     """
-    if images.ndim not in (3, 4) or images.shape[-3] != 3:
-        raise ValueError(f"images: shape {tuple(images.shape)}; allowed is ([N,] 3, H, W)")
+    if images.ndim not in (3, 4) or images.shape[-3] != 3 or not images.is_floating_point():
+        came = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"images: {came}; allowed is a float tensor ([N,] 3, H, W)")
     levels = images.detach().clamp(0, 1).mul(255).round().byte().cpu()
     return levels.movedim(-3, -1).numpy()
 
-# %% ../nbs/00_images.ipynb #00-019
+# %% ../nbs/00_images.ipynb #00-023
 def quantize(
     images: torch.Tensor,  # (N, 3, H, W), any range
 ) -> torch.Tensor:
@@ -125,7 +126,7 @@ def quantize(
     stored = images.detach().clamp(0, 1).mul(255).round().div(255)
     return images + (stored - images).detach() if images.requires_grad else stored
 
-# %% ../nbs/00_images.ipynb #00-025
+# %% ../nbs/00_images.ipynb #00-030
 def jpeg_round_trip(
     images: torch.Tensor,  # (N, 3, H, W), [0, 1]
     quality: int = 75,  # libjpeg quality, 1 to 100
@@ -147,7 +148,7 @@ def jpeg_round_trip(
     stored = to_tensor(np.stack(decoded)).to(images) if decoded else images.detach()
     return images + (stored - images).detach()
 
-# %% ../nbs/00_images.ipynb #00-029
+# %% ../nbs/00_images.ipynb #00-035
 METADATA_KEY = "privnb"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
@@ -168,10 +169,10 @@ def _write_options(
         comment = {} if text is None else {"comment": f"{METADATA_KEY}:{text}".encode()}
         return {"quality": quality, "subsampling": 0, **comment}
     if text is not None:
-        raise ImageError(f"{kind} files cannot carry privnb's metadata: use .png or .jpg")
+        raise ValueError(f"{kind} files cannot carry privnb's metadata: use .png or .jpg")
     return {"lossless": True} if kind == "WEBP" else {}
 
-# %% ../nbs/00_images.ipynb #00-030
+# %% ../nbs/00_images.ipynb #00-037
 def save_image(
     image: torch.Tensor | np.ndarray,  # (3, H, W) or (1, 3, H, W) in [0, 1], or (H, W, 3) uint8
     path: str | Path,  # .png, .jpg, .jpeg, .webp or .bmp
@@ -182,20 +183,36 @@ def save_image(
     """Write one picture, whole or not at all; returns its path.
 
     Raises: `ImageError` naming file and cause: it exists, unknown ending, no space, no permission.
-    Source: write to a temporary neighbour, then rename, which POSIX and Windows make atomic.
+    ValueError for another shape or quality.
     """
     path = Path(path)
-    if isinstance(image, torch.Tensor):
-        image = to_uint8(image.reshape(image.shape[-3:]))
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise ImageError(f"{path}: unknown ending; allowed are {', '.join(FORMATS)}")
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **_write_options(kind, metadata, quality))
+    pixels, buffer = _one_picture(image), io.BytesIO()
+    if not 1 <= quality <= 100:
+        raise ValueError(f"quality: {quality}; allowed is 1 to 100")
+    try:
+        Image.fromarray(pixels).save(buffer, kind, **_write_options(kind, metadata, quality))
+    except Exception as error:
+        raise ImageError(f"{path}: {_cause(error)}") from error
     write_file(path, buffer.getvalue(), overwrite)
     return path
 
-# %% ../nbs/00_images.ipynb #00-031
+# %% ../nbs/00_images.ipynb #00-039
+def _one_picture(
+    image: torch.Tensor | np.ndarray,  # what `save_image` was given
+) -> np.ndarray:
+    "Its pixels (H, W, 3) uint8, or ValueError."
+    shape = tuple(image.shape)
+    if isinstance(image, torch.Tensor) and len(shape) in (3, 4) and shape[:-3] in ((), (1,)):
+        return to_uint8(image.reshape(shape[-3:]))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or shape[2:] != (3,):
+        raise ValueError(f"image: {image.dtype} {shape}; allowed is a float tensor (3, H, W) or "
+                         "(1, 3, H, W), or uint8 (H, W, 3)")
+    return image
+
+# %% ../nbs/00_images.ipynb #00-041
 def write_file(
     path: str | Path,  # where to
     content: bytes | str,  # the whole file; text is written as UTF-8
@@ -206,20 +223,21 @@ def write_file(
     Raises: `ImageError` naming file and cause: it exists, no space left, no permission.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise ImageError(f"{path}: exists already and is kept (overwrite to replace it)")
     content = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not overwrite:
+            raise ImageError(f"{path}: exists already and is kept (overwrite to replace it)")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         raise ImageError(f"{path}: {_cause(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+        with suppress(OSError):
+            temporary.unlink()
 
-# %% ../nbs/00_images.ipynb #00-032
+# %% ../nbs/00_images.ipynb #00-043
 def read_metadata(
     path: str | Path,  # a PNG or JPEG file
 ) -> dict | None:
@@ -238,7 +256,7 @@ def read_metadata(
     except Exception as error:
         raise ImageError(f"{path}: {_cause(error)}") from error
 
-# %% ../nbs/00_images.ipynb #00-037
+# %% ../nbs/00_images.ipynb #00-048
 COCO_NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder",
     "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip",
@@ -256,14 +274,14 @@ SKELETON_COLOURS = tuple(
     for bone in COCO_SKELETON
 )
 
-# %% ../nbs/00_images.ipynb #00-039
+# %% ../nbs/00_images.ipynb #00-052
 def draw_pose(
     ax,  # a matplotlib axis that shows the picture
     keypoints: np.ndarray | torch.Tensor,  # (P, 17, 3): x, y in pixels, visibility or confidence
     threshold: float = 0.3,  # joints below this confidence or visibility are not drawn
     width: float = 1.6,  # line width, points
 ) -> None:
-    """Draw people's skeletons; pixel index i covers [i, i + 1), so coordinates shift by half a pixel.
+    """Draw people's skeletons, half a pixel up and left: pixel index i covers [i, i + 1).
 
     Raises: ValueError when keypoints is not (P, 17, 3).
     """
@@ -278,7 +296,27 @@ def draw_pose(
         ax.scatter(*(person[seen, :2] - 0.5).T, s=3 * width, c="white", edgecolors="black",
                    linewidths=0.3 * width, zorder=3)
 
-# %% ../nbs/00_images.ipynb #00-040
+# %% ../nbs/00_images.ipynb #00-054
+def _frame(
+    shapes: list,  # (H, W) of each row's picture
+    columns: int,  # how many versions are shown
+    scale: float,  # width of one cell, inches
+    below: float,  # room for a caption, inches
+) -> tuple:
+    "An empty figure and its grid of cells, each row as high as its picture asks for."
+    import matplotlib.pyplot as plt
+
+    heights, above = [scale * height / width for height, width in shapes], 0.3
+    size = (scale * columns, sum(heights) + above + below)
+    fig = plt.figure(figsize=size)
+    grid = fig.add_gridspec(
+        max(len(shapes), 1), columns, height_ratios=heights or [1], wspace=0.03,
+        hspace=0.015 * scale, left=0.005, right=0.995, top=1 - above / size[1],
+        bottom=below / size[1],
+    )
+    return fig, grid
+
+# %% ../nbs/00_images.ipynb #00-055
 def show_grid(
     columns: dict,  # title -> (N, 3, H, W) tensor, or list of (3, H, W), in [0, 1]
     keypoints: dict | None = None,  # title -> N arrays (P, 17, 3), drawn on that column
@@ -287,38 +325,24 @@ def show_grid(
     scale: float = 2.0,  # width of one cell, inches
     caption: str | None = None,  # what to look at, below the grid
 ):
-    """A matplotlib figure: one row a picture, one titled column a version of it.
-
-    Raises: ValueError when the columns differ in length.
-    """
-    import matplotlib.pyplot as plt
-
+    "A matplotlib figure of all versions. Raises: ValueError when the columns differ in length."
     lengths = {title: len(images) for title, images in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns: lengths {lengths}; allowed are equal lengths")
-    rows = next(iter(lengths.values()))
-    shapes = [images[row].shape for row in range(rows) for images in [next(iter(columns.values()))]]
-    heights = [scale * shape[-2] / shape[-1] for shape in shapes]
-    top, bottom = 0.3, 0.3 if caption else 0.05
-    size = (scale * len(columns), sum(heights) + top + bottom)
-    fig = plt.figure(figsize=size)
-    grid = fig.add_gridspec(
-        rows, len(columns), height_ratios=heights or [1], wspace=0.03, hspace=0.03 * scale / 2,
-        left=0.005, right=0.995, top=1 - top / size[1], bottom=bottom / size[1],
-    )
+    shapes = [image.shape[-2:] for image in next(iter(columns.values()))]
+    fig, grid = _frame(shapes, len(columns), scale, 0.3 if caption else 0.05)
     for column, (title, images) in enumerate(columns.items()):
-        for row in range(rows):
+        for row, image in enumerate(images):
             ax = fig.add_subplot(grid[row, column])
-            _cell(ax, images[row], (keypoints or {}).get(title), (boxes or {}).get(title), row)
-            if row == 0:
-                ax.set_title(title, fontsize=9, pad=4)
+            _cell(ax, image, (keypoints or {}).get(title), (boxes or {}).get(title), row)
+            ax.set_title(title if row == 0 else "", fontsize=9, pad=4)
     if caption:
-        fig.text(0.5, 0.06 / size[1], caption, ha="center", fontsize=8)
+        fig.text(0.5, 0.06 / fig.get_figheight(), caption, ha="center", fontsize=8)
     if path is not None:
         fig.savefig(path, dpi=150)
     return fig
 
-# %% ../nbs/00_images.ipynb #00-041
+# %% ../nbs/00_images.ipynb #00-056
 def _cell(
     ax,  # the cell's axis
     image: torch.Tensor,  # (3, H, W), [0, 1]

@@ -26,11 +26,11 @@ def consistency_loss(
         raise ValueError(f"recovered: {tuple(recovered.shape)}; allowed: {tuple(portrait.shape)}")
     return 2 * F.l1_loss(recovered, portrait) if len(portrait) else recovered.sum()
 
-# %% ../nbs/07_recovery.ipynb #07-017
+# %% ../nbs/07_recovery.ipynb #07-019
 def portrait_groups(
     squares: torch.Tensor,  # portrait squares (M, 4), from `portrait_boxes`
     size: int | None = None,  # resample all portraits to this side, pixels; None: native
-    max_side: int = 1024,  # longest native side, pixels
+    max_side: int = 8192,  # longest native side, pixels
 ) -> list[tuple[torch.Tensor, int]]:
     "Rows that go through a network together, each with the side at which they do."
     if size is not None:
@@ -40,7 +40,7 @@ def portrait_groups(
     sides = (squares[:, 2] - squares[:, 0]).round().long()
     return [(rows, working_size(int(sides[rows[0]]), max_side)) for rows in groups]
 
-# %% ../nbs/07_recovery.ipynb #07-020
+# %% ../nbs/07_recovery.ipynb #07-022
 def map_portraits(
     network,  # called as network(portraits (m, 3, S, S), S) for each group, returns the same shape
     images: torch.Tensor,  # (N, 3, H, W) in [0, 1]
@@ -60,7 +60,7 @@ def map_portraits(
             results[row] = portrait
     return paste_portraits(images, results, squares, index, order), results
 
-# %% ../nbs/07_recovery.ipynb #07-021
+# %% ../nbs/07_recovery.ipynb #07-024
 def recover_portraits(
     recoverer,  # G_Y: a generator, called with base = its input
     images: torch.Tensor,  # enhanced pictures (N, 3, H, W) in [0, 1], as stored
@@ -76,7 +76,7 @@ def recover_portraits(
     """
     return map_portraits(lambda y, side: recoverer(y, base=y), images, squares, index, size, order)
 
-# %% ../nbs/07_recovery.ipynb #07-026
+# %% ../nbs/07_recovery.ipynb #07-029
 STORAGE = {
     "float": lambda y: y,
     "8-bit PNG": quantize,
@@ -86,7 +86,7 @@ STORAGE = {
         quantize(F.avg_pool2d(y, 2, ceil_mode=True)), y.shape[-2:], mode="bilinear")),
 }
 
-# %% ../nbs/07_recovery.ipynb #07-027
+# %% ../nbs/07_recovery.ipynb #07-031
 def after_storage(
     recover,  # called with a stored picture (N, 3, H, W), returns the recovered picture
     enhanced: torch.Tensor,  # y', (N, 3, H, W) in [0, 1], before storage

@@ -31,8 +31,8 @@ from .losses import (correlation_penalty, discriminator_loss, generator_loss,
                            thresholded_l1)
 from .metrics import pose_ap, psnr, ssim
 from .pose import PoseEstimator, fine_tune
-from .portraits import crop_portraits, portrait_mask
-from .recovery import consistency_loss, portrait_groups
+from .portraits import portrait_mask
+from .recovery import consistency_loss, map_portraits
 from .scenes import make_scene
 from .system import PrivacySystem, SystemConfig, load_weights, shipped
 
@@ -69,6 +69,7 @@ class TrainConfig:
     augment: bool = True  # flip, hue, saturation, value
     accelerator: str = "cpu"  # lightning-fabric: cpu, cuda, auto
     precision: str = "32-true"  # lightning-fabric
+    pose_bf16: bool = True  # the estimator's training passes in bfloat16
     every: int = 100  # steps between checkpoints
 
     def to_dict(self) -> dict:
@@ -264,6 +265,8 @@ class JointTrainer:
         self._check_folder()
         self.reference = self._reference()
         self.system.pose.load_state_dict(self.reference.state_dict())
+        if config.pose_bf16:
+            self.system.pose.precision = self.reference.precision = torch.bfloat16
         self._optimisers()
         self._resume()
 
@@ -474,13 +477,9 @@ def guide_batch(
     generator: torch.Generator | None = None,  # randomness of a noise guidance
 ) -> PoseBatch:
     "The batch with every portrait replaced by its plain guidance, as 8 bits keep it."
-    from privnb.recovery import map_portraits
-
     with torch.no_grad():
-        guided, _ = map_portraits(
-            lambda x, side: quantize(system.config.guidance(
-                x, scale=side / system.config.portrait, generator=generator)),
-            batch.images, system.squares(batch.boxes), batch.index, system.size)
+        guided, _ = map_portraits(lambda x, side: system.guide(x, generator), batch.images,
+                                  system.squares(batch.boxes), batch.index, system.size)
     return batch.with_images(guided)
 
 
@@ -576,8 +575,8 @@ def _quality(
     mask = portrait_mask(squares, index, 1, *original.shape[2:])
     figures = {}
     for view in (v for v in "apr" if v in views):
-        figures[f"psnr_o{view}"] = float(psnr(original, views[view], mask).mean())
-        figures[f"ssim_o{view}"] = float(ssim(original, views[view], mask).mean())
+        figures[f"psnr_o{view}"] = float(psnr(original, views[view], mask))
+        figures[f"ssim_o{view}"] = float(ssim(original, views[view], mask))
     return figures
 
 # %% ../nbs/11_trainer.ipynb #11-043

@@ -69,13 +69,14 @@ def main():
     parser.add_argument("--width", type=float, default=0.1875)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--every", type=int, default=500)
+    parser.add_argument("--every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     estimator = PoseEstimator.build("yolov8n-pose", width=args.width).train()
+    estimator.precision = torch.bfloat16
     names = dict(estimator.named_parameters())
     decayed = [p for p in names.values() if p.ndim > 1]
     plain = [p for p in names.values() if p.ndim <= 1]
