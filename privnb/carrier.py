@@ -21,7 +21,7 @@ def chequerboard(
     return 1.0 - 2.0 * ((steps[:, None] + steps[None]) % 2)
 
 # %% ../nbs/04a_carrier.ipynb #04-010
-class CarrierWriter(nn.Conv2d):
+class CarrierWriter(nn.Module):
     "Portrait and guidance (N, 6, H, W) to the carrier's cells (N, 3 u^2, H/u, W/u); trainable."
 
     def __init__(
@@ -29,15 +29,19 @@ class CarrierWriter(nn.Conv2d):
         u: int = 4,  # side of a cell, pixels, even
         strength: float = 0.1,  # kappa, share of the removed picture that is written
     ):
-        super().__init__(6, 3 * u * u, u, u, bias=False)
+        super().__init__()
+        self.cells = nn.PixelUnshuffle(u)
+        self.mix = nn.Conv2d(3 * u * u, 3 * u * u, 1, groups=3, bias=False)
         signs = chequerboard(u).flatten()
-        cell = (torch.eye(u * u) - 1 / u**2) @ torch.diag(signs)
-        rows = strength * cell.view(u * u, u, u)
-        weight = torch.zeros(3, u * u, 6, u, u)
-        for channel in range(3):
-            weight[channel, :, channel] = rows
-            weight[channel, :, 3 + channel] = -rows
-        self.weight.data = weight.view_as(self.weight)
+        matrix = strength * (torch.eye(u * u) - 1 / u**2) @ torch.diag(signs)
+        self.mix.weight.data = matrix.view(u * u, u * u, 1, 1).repeat(3, 1, 1, 1)
+
+    def forward(
+        self,
+        z: torch.Tensor,  # portrait and guidance (N, 6, H, W), sides multiples of u
+    ) -> torch.Tensor:
+        "(N, 3 u^2, H/u, W/u), in the units of z."
+        return self.mix(self.cells(z[:, :3] - z[:, 3:]))
 
 # %% ../nbs/04a_carrier.ipynb #04-016
 def mean_weights(
@@ -63,18 +67,19 @@ class CarrierReader(nn.Module):
     ):
         super().__init__()
         self.cells = nn.PixelUnshuffle(u)
-        self.mix = nn.Conv2d(3 * u * u, 3 * u * u, 3, padding=1, groups=3, bias=False,
-                             padding_mode="replicate")
         line = mean_weights(u, smooth)
         guess = torch.einsum("ia,jb->ijab", line, line).reshape(u * u, 1, 3, 3) / u**2
         seen = -guess.repeat(1, u * u, 1, 1)
         seen[:, :, 1, 1] += torch.eye(u * u)
-        gain = chequerboard(u).view(-1, 1, 1, 1) / strength - 1
-        self.mix.weight.data = (gain * seen).repeat(3, 1, 1, 1)
+        self.register_buffer("seen", seen.repeat(3, 1, 1, 1), persistent=False)
+        self.mix = nn.Conv2d(3 * u * u, 3 * u * u, 1, groups=3, bias=False)
+        gain = torch.diag(chequerboard(u).flatten() / strength - 1)
+        self.mix.weight.data = gain.view(u * u, u * u, 1, 1).repeat(3, 1, 1, 1)
 
     def forward(
         self,
         y: torch.Tensor,  # (N, 3, H, W), sides multiples of u
     ) -> torch.Tensor:
-        "(N, 3 u^2, H/u, W/u)."
-        return self.mix(self.cells(y))
+        "(N, 3 u^2, H/u, W/u), in the units of y."
+        cells = F.pad(self.cells(y), (1, 1, 1, 1), mode="replicate")
+        return self.mix(F.conv2d(cells, self.seen, groups=3))

@@ -215,8 +215,8 @@ def _lists(
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or f"not JSON ({error})"
-        raise ImageError(f"{path}: {cause.lower()}") from error
+        cause = error.strerror.lower() if isinstance(error, OSError) else f"not JSON ({error})"
+        raise ImageError(f"{path}: {cause}") from error
     found = [content.get(k, []) if isinstance(content, dict) else None
              for k in ("images", "annotations")]
     if not all(isinstance(part, list) for part in found) or "images" not in content:

@@ -41,7 +41,11 @@ class Generator(nn.Module):
 
     multiple, least = 1, 1  # what the sides of the padded picture must be, pixels
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(
+        self,
+        in_channels: int,  # picture and conditions, channels
+        out_channels: int,  # channels of the result
+    ):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
 

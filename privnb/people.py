@@ -204,7 +204,7 @@ def _photograph(person, file, box=None):
     whole = _photograph_whole(person, file)
     return whole if box is None else whole[box[1]:box[3], box[0]:box[2]]
 
-# %% ../nbs/01_people.ipynb #01-028
+# %% ../nbs/01_people.ipynb #01-029
 def _layers(rgb, garments, alpha, joints, profile):
     "Alphas (H, W, 10) of the ten layers, and picture and garments as they are beneath the arm."
     xy = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in alpha.shape[::-1])), -1)
@@ -221,7 +221,7 @@ def _layers(rgb, garments, alpha, joints, profile):
     soft = [cv2.GaussianBlur(m.astype(np.float32), (0, 0), 1) * alpha for m in masks]
     return np.stack(soft, -1), under, under_cloth
 
-# %% ../nbs/01_people.ipynb #01-029
+# %% ../nbs/01_people.ipynb #01-031
 @dataclass
 class Level:
     "One size of a view: clothes (Lab, alphas, medians), the same beneath the arm, layers."
@@ -240,7 +240,7 @@ def _cloth(rgb, garments):
                for i in (0, 1)]
     return lab.astype(np.float16), (garments * 255).astype(np.uint8), middles
 
-# %% ../nbs/01_people.ipynb #01-030
+# %% ../nbs/01_people.ipynb #01-032
 def _pyramid(rgb, garments, under, under_cloth, layers, count=4):
     "The `Level` of four sizes, each half as large as the one before."
     stack = [rgb.astype(np.float32) / 255, garments, under.astype(np.float32) / 255, under_cloth]
@@ -263,7 +263,7 @@ def _pyramid(rgb, garments, under, under_cloth, layers, count=4):
         levels.append(Level(front, below, crops, boxes, scale))
     return levels
 
-# %% ../nbs/01_people.ipynb #01-031
+# %% ../nbs/01_people.ipynb #01-034
 @functools.lru_cache(maxsize=None)
 def _load_view(person, name):
     "The `View` of one person, read from the installed package and cut into layers."
@@ -280,7 +280,7 @@ def _load_view(person, name):
     levels = _pyramid(rgb, garments, under, cloth, layers)
     return View(name, label["facing"], joints, float(rows[-1] - rows[0]), levels)
 
-# %% ../nbs/01_people.ipynb #01-033
+# %% ../nbs/01_people.ipynb #01-036
 @dataclass
 class Person:
     "One person who does not exist: number, attributes, views (read when first used)."
@@ -300,7 +300,7 @@ class Person:
         "One view by its name."
         return _load_view(self.id, name)
 
-# %% ../nbs/01_people.ipynb #01-034
+# %% ../nbs/01_people.ipynb #01-037
 def load_people(
     split: str = "all",  # 'train' (7 people), 'test' (the last two) or 'all'
 ) -> list:
@@ -312,7 +312,7 @@ def load_people(
     names = {i: tuple(k[5:] for k in _labels() if k[:4] == f"P{i:03d}") for i in PEOPLE}
     return [Person(i, dict(PEOPLE[i]), names[i]) for i in PEOPLE if chosen[split](i)]
 
-# %% ../nbs/01_people.ipynb #01-039
+# %% ../nbs/01_people.ipynb #01-042
 COLOURS = {  # name: L, a, b
     "white": (94, 0, 2), "grey": (62, 0, 0), "black": (16, 0, 0), "red": (42, 58, 38),
     "orange": (66, 38, 58), "yellow": (85, 0, 66), "green": (48, -38, 30), "teal": (48, -28, -8),
@@ -320,7 +320,7 @@ COLOURS = {  # name: L, a, b
     "pink": (74, 30, 0), "brown": (36, 14, 24), "beige": (82, 3, 16), "olive": (46, -8, 32)}
 PATTERNS = ("plain", "stripes", "bands", "check", "dots")
 
-# %% ../nbs/01_people.ipynb #01-040
+# %% ../nbs/01_people.ipynb #01-043
 @dataclass(frozen=True)
 class Outfit:
     "Colours and patterns of the upper and the lower garment."
@@ -331,7 +331,7 @@ class Outfit:
     top_second: str = "white"
     period: float = 0.05
 
-# %% ../nbs/01_people.ipynb #01-041
+# %% ../nbs/01_people.ipynb #01-044
 def sample_outfit(
     rng: np.random.Generator,  # source of all randomness
 ) -> Outfit:
@@ -343,7 +343,7 @@ def sample_outfit(
     lower = str(rng.choice(PATTERNS, p=(0.85, 0.05, 0.0, 0.1, 0.0)))
     return Outfit(str(top), bottom, pattern, lower, str(second), float(rng.uniform(0.035, 0.08)))
 
-# %% ../nbs/01_people.ipynb #01-043
+# %% ../nbs/01_people.ipynb #01-046
 def _pattern(kind, shape, period):
     "A weight in [0, 1] for the second colour at every pixel; `period` in pixels."
     y, x = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
@@ -359,7 +359,7 @@ def _pattern(kind, shape, period):
         return np.clip((np.abs(u * v) - 0.72) * period * 0.8 + 0.5, 0, 1)
     return np.zeros(shape, np.float32)
 
-# %% ../nbs/01_people.ipynb #01-044
+# %% ../nbs/01_people.ipynb #01-047
 def _dress(cloth, outfit):
     "The picture with both garments recoloured: shading kept as a ratio of lightness in CIE Lab."
     lab, garments, middles = cloth
@@ -384,7 +384,7 @@ def _dress(cloth, outfit):
         out[s] = (1 - w) * out[s] + w * new
     return np.clip(cv2.cvtColor(out, cv2.COLOR_LAB2RGB), 0, 1)
 
-# %% ../nbs/01_people.ipynb #01-048
+# %% ../nbs/01_people.ipynb #01-051
 POSE_KINDS = ("stand", "walk", "run", "wave", "reach", "bend", "sit", "crouch")
 
 
@@ -398,7 +398,7 @@ class Pose:
     arms: tuple = ((0.0, 8.0, 0.0, 8.0), (0.0, 8.0, 0.0, 8.0))
     legs: tuple = ((0.0, 3.0, 0.0), (0.0, 3.0, 0.0))
 
-# %% ../nbs/01_people.ipynb #01-050
+# %% ../nbs/01_people.ipynb #01-053
 def _gait(phase, amount):
     "Arms and legs of a step: opposite sides swing together; `amount` 1 is a walk, 2 a run."
     arms, legs = [], []
@@ -410,7 +410,7 @@ def _gait(phase, amount):
         arms.append((-26 * amount ** 0.6 * swing, 7.0, -10.0, elbow))
     return tuple(arms), tuple(legs)
 
-# %% ../nbs/01_people.ipynb #01-052
+# %% ../nbs/01_people.ipynb #01-055
 def _raised(kind, u):
     "Angles of one raised arm: waving with the forearm up, or reaching forward or sideways."
     if kind == "wave":
@@ -431,7 +431,7 @@ def _folded(kind, u):
     arms = [(u(10, 60), u(3, 18), u(-35, 0), u(20, 80)) for _ in range(2)]
     return u(-2, 12) if kind == "sit" else u(12, 40), arms, legs
 
-# %% ../nbs/01_people.ipynb #01-053
+# %% ../nbs/01_people.ipynb #01-056
 def sample_pose(
     kind: str,  # one of `POSE_KINDS`
     rng: np.random.Generator,  # source of all randomness
@@ -458,7 +458,7 @@ def sample_pose(
         pitch, arms, legs = _folded(kind, u)
     return Pose(kind, float(pitch), float(lean), head, tuple(arms), tuple(legs))
 
-# %% ../nbs/01_people.ipynb #01-056
+# %% ../nbs/01_people.ipynb #01-059
 def _turn(axis, degrees):
     "Rotation: x turns down to forward, z down to the person's left, y forward to left."
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -486,7 +486,7 @@ def bone_directions(
         directions[6 + side], directions[8 + side] = thigh @ down, thigh @ _turn("x", -knee) @ down
     return directions
 
-# %% ../nbs/01_people.ipynb #01-059
+# %% ../nbs/01_people.ipynb #01-062
 def _affine(a, b, a2, b2, scale):
     "Source to target: bone a-b goes to a2-b2, across the bone everything is scaled by `scale`."
     u, v = b - a, b2 - a2
@@ -495,7 +495,7 @@ def _affine(a, b, a2, b2, scale):
     turn = np.outer(v, u) * (m / n) + np.outer([-v[1], v[0]], [-u[1], u[0]]) * scale
     return np.column_stack([turn, a2 - turn @ a])
 
-# %% ../nbs/01_people.ipynb #01-060
+# %% ../nbs/01_people.ipynb #01-063
 def _place(view, pose, scale):
     "Affine matrix of each layer, 17 keypoints and depth of each layer; the pelvis is the origin."
     p, neck, pelvis, neck_top, crown, _ = view.joints
@@ -521,7 +521,7 @@ def _place(view, pose, scale):
         m[k] = _affine(p[a], p[b], keys[a], keys[b], scale)
     return m, keys, depth - np.array([0, 0] + [0.6, -0.6] * 4) * np.sin(turn)
 
-# %% ../nbs/01_people.ipynb #01-063
+# %% ../nbs/01_people.ipynb #01-066
 def _order(depth, profile):
     "Layers from the farthest to the nearest: arms and legs pass behind or before the torso."
     arms = {s: 0.5 * (depth[2 + s] + depth[4 + s]) for s in (0, 1)}
@@ -549,7 +549,7 @@ class Puppet:
     keypoints: np.ndarray
     foot: float
 
-# %% ../nbs/01_people.ipynb #01-065
+# %% ../nbs/01_people.ipynb #01-068
 def _visible(keys, layer, view, reach):
     "Visibility by the puppet itself: 2 where the joint's own layer is on top nearby, else 1."
     h, w = layer.shape
@@ -566,7 +566,7 @@ def _visible(keys, layer, view, reach):
         seen[i] = 2 if any((patch == k).any() for k in own) else 1
     return seen
 
-# %% ../nbs/01_people.ipynb #01-067
+# %% ../nbs/01_people.ipynb #01-070
 def _canvas(matrices, level):
     "Matrices from pixels of the level, layer corners, the canvas's corner and its (H, W)."
     to_view = np.diag([1 / level.scale[0], 1 / level.scale[1], 1.0])
@@ -577,7 +577,7 @@ def _canvas(matrices, level):
     size = (np.ceil(np.max([c.max(1) for c in corners], 0)) + 2 - low).astype(int)
     return matrices, corners, low, (int(size[1]), int(size[0]))
 
-# %% ../nbs/01_people.ipynb #01-068
+# %% ../nbs/01_people.ipynb #01-071
 def _paint(canvas, index, picture, level, matrix, corners, low, shade):
     "Paint one layer over the puppet, in place, inside the window that it can reach."
     box, crop = level.boxes[index], level.crops[index]
@@ -596,7 +596,7 @@ def _paint(canvas, index, picture, level, matrix, corners, low, shade):
     alpha[:] = alpha * keep + new[..., 3]
     layer[new[..., 3] > 0.5] = index
 
-# %% ../nbs/01_people.ipynb #01-069
+# %% ../nbs/01_people.ipynb #01-072
 def render_person(
     view: View,  # the cut-out
     pose: Pose,  # joint angles
@@ -611,14 +611,13 @@ def render_person(
     below = skin if level.under is level.front else _dress(level.under, outfit)
     matrices, keys, depth = _place(view, pose, scale)
     matrices, corners, low, size = _canvas(matrices, level)
-    canvas = (np.zeros((*size, 3), np.float32), np.zeros(size, np.float32),
-              np.full(size, -1, np.int8))
+    colour, alpha = np.zeros((*size, 3), np.float32), np.zeros(size, np.float32)
+    canvas = colour, alpha, np.full(size, -1, np.int8)
     for i in _order(depth, view.profile):
         picture = below if i in (TORSO, 6, 7) else skin
         shade = 0.84 if depth[i] < -0.35 else 1.0
         _paint(canvas, i, picture, level, matrices[i], corners[i] - low[:, None], low, shade)
-    colour, alpha, layer = canvas
     keys, rows = keys - low, np.where(alpha.max(1) > 0.5)[0]
-    seen = _visible(keys, np.where(alpha > 0.3, layer, -1), view, 0.008 * height)
+    seen = _visible(keys, np.where(alpha > 0.3, canvas[2], -1), view, 0.008 * height)
     keys = np.column_stack([keys, seen]).astype(np.float32)
-    return Puppet(colour, alpha, layer, keys, float(rows[-1] + 1))
+    return Puppet(*canvas, keys, float(rows[-1] + 1))

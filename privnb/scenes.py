@@ -455,15 +455,20 @@ class SceneDataset:
     def __len__(self):
         return self.length
 
-    def __getitem__(
-        self,
-        index: int,  # 0 to length - 1
-    ) -> Scene:
-        if not 0 <= index < self.length:
-            raise IndexError(f"index is {index}, allowed is 0 to {self.length - 1}")
-        if self.cache is not None and index in self.cache:
-            return self.cache[index]
-        scene = make_scene(self.seed, index, self.size, self.people, self.split)
-        if self.cache is not None:
-            self.cache[index] = scene
-        return scene
+    def __getitem__(self, index: int) -> Scene:
+        return _cached(self, index)
+
+# %% ../nbs/01a_scenes.ipynb #01-056
+def _cached(
+    data: SceneDataset,  # whose scene
+    index: int,  # 0 to length - 1
+) -> Scene:
+    "The scene, from the cache if it is there; IndexError outside the data set."
+    if not 0 <= index < data.length:
+        raise IndexError(f"index is {index}, allowed is 0 to {data.length - 1}")
+    if data.cache is not None and index in data.cache:
+        return data.cache[index]
+    scene = make_scene(data.seed, index, data.size, data.people, data.split)
+    if data.cache is not None:
+        data.cache[index] = scene
+    return scene

@@ -67,6 +67,23 @@ def from_dict(
     return cls(**{**values, "guidance": Guidance.from_dict(values["guidance"])})
 
 # %% ../nbs/10_system.ipynb #10-012
+LARGEST = 8192  # pixels; portraits up to this side are never resampled when native
+CELL = 4  # pixels; blocks of a native mosaic are whole cells, so that the carrier can be read
+
+
+def _on_grid(
+    squares: torch.Tensor,  # (M, 4) from `portrait_boxes`
+    boxes: torch.Tensor,  # (M, 4) that they must cover
+    snap: int,  # what a side grows by where the shifted square would not cover its box, pixels
+) -> torch.Tensor:
+    "The squares with corners on whole cells, so that overlapping portraits share one grid."
+    corner = (squares[:, :2] / CELL).round() * CELL
+    side = squares[:, 2:] - squares[:, :2]
+    short = ((boxes[:, :2] < corner) | (boxes[:, 2:] > corner + side)).any(1, keepdim=True)
+    corner = torch.where(short, ((squares[:, :2] - snap / 2) / CELL).round() * CELL, corner)
+    return torch.cat([corner, corner + side + short * snap], 1)
+
+# %% ../nbs/10_system.ipynb #10-013
 @dataclass
 class Portraits:
     "The portraits of a batch on their way through G_X; lists of M tensors (3, S, S)."
@@ -77,7 +94,19 @@ class Portraits:
     guided: list  # y = A(x)
     enhanced: list  # y' = Q(G_X(x))
 
-# %% ../nbs/10_system.ipynb #10-014
+# %% ../nbs/10_system.ipynb #10-015
+def _options(
+    config: SystemConfig,  # of the system
+) -> dict:
+    "What a generator needs to know of its guidance; the carrier is for edge generators."
+    if config.generator != "edge":
+        return {"residual": config.guided}
+    kind = config.guidance.kind
+    carried = config.guided and kind != "noise"
+    return {"residual": config.guided, "carrier": config.carrier if carried else 0.0,
+            "smooth": kind == "blur"}
+
+
 class PrivacySystem(nn.Module):
     "G_X, G_Y and the pose estimator; build it from a config, or load it from a folder."
 
@@ -88,7 +117,7 @@ class PrivacySystem(nn.Module):
     ):
         super().__init__()
         self.config = config
-        options = {"residual": config.guided, **config.options}
+        options = {**_options(config), **config.options}
         self.enhancer = build_generator(config.generator, 6 if config.guided else 3, **options)
         self.recoverer = build_generator(config.generator, 3, **options) if recoverer else None
         self.pose = PoseEstimator.build(**config.pose)
@@ -110,24 +139,21 @@ class PrivacySystem(nn.Module):
         "Side to which portraits are resampled; None for native portraits."
         return None if self.config.native else self.config.portrait
 
-# %% ../nbs/10_system.ipynb #10-015
+# %% ../nbs/10_system.ipynb #10-016
 @patch
 def squares(
     self: PrivacySystem,
     boxes: torch.Tensor,  # people (M, 4), xyxy in pixels
 ) -> torch.Tensor:
     "The squares (M, 4) that are enhanced for these boxes."
-    return portrait_boxes(boxes, self.config.grow, self.config.snap, max_side=LARGEST)
-
-
-LARGEST = 8192  # pixels; portraits up to this side are never resampled when native
-CELL = 4  # pixels; blocks of a native mosaic are whole cells, so that the carrier can be read
+    squares = portrait_boxes(boxes, self.config.grow, self.config.snap, max_side=LARGEST)
+    return _on_grid(squares, boxes, self.config.snap) if self.config.native else squares
 
 
 class WeightsError(ValueError):
     "Weights that are missing, cut, or of another architecture; one line: file, then cause."
 
-# %% ../nbs/10_system.ipynb #10-017
+# %% ../nbs/10_system.ipynb #10-018
 @patch
 def enhance_portraits(
     self: PrivacySystem,
@@ -135,15 +161,14 @@ def enhance_portraits(
     generator: torch.Generator | None = None,  # randomness of a noise guidance
 ) -> tuple[torch.Tensor, torch.Tensor]:
     "The guided portraits y and the enhanced ones y', 8-bit; NaN where G_X fails."
-    scale = portraits.shape[-1] / self.config.portrait
-    guided = quantize(self.config.guidance(portraits, scale=scale, generator=generator))
+    guided = self.guide(portraits, generator)
     if self.config.guided:
         made = self.enhancer(torch.cat([portraits, guided], 1), base=guided)
     else:
         made = self.enhancer(portraits)
     return guided, quantize(torch.where(made.isfinite(), made, torch.nan))
 
-# %% ../nbs/10_system.ipynb #10-019
+# %% ../nbs/10_system.ipynb #10-020
 @patch
 def enhance_batch(
     self: PrivacySystem,
@@ -171,7 +196,7 @@ def enhance_batch(
     originals, guided = ([part[k] for k in back] for part in (originals, guided))
     return pictures, Portraits(squares, index, originals, guided, enhanced)
 
-# %% ../nbs/10_system.ipynb #10-021
+# %% ../nbs/10_system.ipynb #10-022
 @patch
 def recover_batch(
     self: PrivacySystem,
@@ -190,7 +215,7 @@ def recover_batch(
     network = self.recoverer if self.config.guided else (lambda y, base: self.recoverer(y))
     return recover_portraits(network, images, squares, index, self.size, order)
 
-# %% ../nbs/10_system.ipynb #10-029
+# %% ../nbs/10_system.ipynb #10-030
 @patch
 def fingerprint(
     self: PrivacySystem,
@@ -203,7 +228,7 @@ def fingerprint(
         digest.update(name.encode() + value.detach().half().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-032
+# %% ../nbs/10_system.ipynb #10-033
 def _packed(
     module: nn.Module,  # whose weights
     half: bool,  # store floating numbers in 16 bits
@@ -216,7 +241,7 @@ def _packed(
         tensors[name] = value.detach().cpu().contiguous()
     return packed_tensors(tensors, {k: str(v) for k, v in metadata.items()})
 
-# %% ../nbs/10_system.ipynb #10-034
+# %% ../nbs/10_system.ipynb #10-035
 @patch
 def save(
     self: PrivacySystem,
@@ -241,7 +266,7 @@ def save(
     write_file(folder / "config.json", text + "\n", overwrite)
     return folder
 
-# %% ../nbs/10_system.ipynb #10-036
+# %% ../nbs/10_system.ipynb #10-037
 def load_weights(
     module: nn.Module,  # receives the weights
     path: str | Path,  # a safetensors file
@@ -268,7 +293,7 @@ def load_weights(
     module.load_state_dict(tensors)
     return metadata
 
-# %% ../nbs/10_system.ipynb #10-038
+# %% ../nbs/10_system.ipynb #10-039
 WEIGHTS = "assets/weights"  # inside the package: systems and estimators that ship with it
 
 
@@ -294,7 +319,7 @@ def _built(
     system.notes = content
     return system
 
-# %% ../nbs/10_system.ipynb #10-039
+# %% ../nbs/10_system.ipynb #10-040
 @patch(cls_method=True)
 def load(
     cls: PrivacySystem,
@@ -317,7 +342,7 @@ def load(
             raise WeightsError(f"{key}: belongs to another enhancer")
     return system.eval()
 
-# %% ../nbs/10_system.ipynb #10-047
+# %% ../nbs/10_system.ipynb #10-048
 @dataclass
 class Enhanced:
     "An enhanced photograph and the record that recovery needs."
@@ -342,7 +367,7 @@ def digest(
     "16 hexadecimal digits that change with any pixel."
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-049
+# %% ../nbs/10_system.ipynb #10-050
 @patch
 def estimate(
     self: PrivacySystem,
@@ -358,7 +383,7 @@ def estimate(
              for size in sizes if size == min(sizes) or max(image.shape[:2]) > min(sizes)]
     return _merge(found)
 
-# %% ../nbs/10_system.ipynb #10-050
+# %% ../nbs/10_system.ipynb #10-051
 def _merge(
     found: list,  # `Prediction`s of one photograph
     overlap: float = 0.6,  # intersection over union beyond which two boxes are one person
@@ -386,13 +411,13 @@ def _area(
     "Square pixels."
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
-# %% ../nbs/10_system.ipynb #10-052
+# %% ../nbs/10_system.ipynb #10-053
 def _inside(
     boxes,  # (P, 4) array, tensor or list; empty for nobody
     shape: tuple,  # of the image, (H, W, 3)
 ) -> torch.Tensor:
     "Boxes (P, 4) cut to the image; those without a pixel in it are dropped."
-    boxes = torch.as_tensor(np.array(boxes, dtype=np.float32))
+    boxes = torch.as_tensor(boxes, dtype=torch.float32)
     boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes: shape {tuple(boxes.shape)}; allowed is (P, 4)")
@@ -412,7 +437,7 @@ def _checked(
         raise ValueError(f"image: {came}; allowed is an array (H, W, 3) uint8")
     return image
 
-# %% ../nbs/10_system.ipynb #10-054
+# %% ../nbs/10_system.ipynb #10-055
 def _fail_closed(
     system: PrivacySystem,  # in evaluation mode
     whole: torch.Tensor,  # the photograph (1, 3, H, W)
@@ -432,7 +457,7 @@ def _fail_closed(
         pictures.append(fill_portraits(pasted, filled, index[:len(filled)]))
     return *pictures, squares, filled
 
-# %% ../nbs/10_system.ipynb #10-055
+# %% ../nbs/10_system.ipynb #10-056
 @patch
 def enhance(
     self: PrivacySystem,
@@ -455,7 +480,7 @@ def enhance(
               "filled": filled.int().tolist(), "digest": digest(pixels)}
     return Enhanced(pixels, to_uint8(guided)[0], record)
 
-# %% ../nbs/10_system.ipynb #10-057
+# %% ../nbs/10_system.ipynb #10-058
 def _accept(
     image: np.ndarray,  # (H, W, 3) uint8
     record: dict | None,  # what came with it
@@ -477,7 +502,7 @@ def _accept(
         raise RecoveryRefused(f"the record is damaged ({error})") from error
     return tuple(parts)
 
-# %% ../nbs/10_system.ipynb #10-058
+# %% ../nbs/10_system.ipynb #10-059
 @patch
 def recover(
     self: PrivacySystem,

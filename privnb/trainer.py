@@ -32,7 +32,7 @@ from .losses import (correlation_penalty, discriminator_loss, generator_loss,
 from .metrics import pose_ap, psnr, ssim
 from .pose import PoseEstimator, fine_tune
 from .portraits import portrait_mask
-from .recovery import consistency_loss, map_portraits
+from .recovery import consistency_loss, crop_list, map_portraits
 from .scenes import make_scene
 from .system import PrivacySystem, SystemConfig, load_weights, shipped
 
@@ -161,12 +161,14 @@ class JointStep(nn.Module):
         "Losses by name, `total` among them, and the portraits (x, y, y', x') for the critics."
         config, system = self.config, self.system
         enhanced, people = system.enhance_batch(batch.images, batch.boxes, batch.index, generator)
-        recovered, back = system.recover_batch(enhanced, people.squares, batch.index)
+        recovered, _ = system.recover_batch(enhanced, people.squares, batch.index)
+        back = crop_list(recovered, people.squares, batch.index, system.size)
+        mask = portrait_mask(people.squares, batch.index, len(enhanced), *enhanced.shape[2:])
         views = [enhanced, recovered] + [batch.images] * config.raw_pose
         losses = {
             "style": _mean(lambda y, a: thresholded_l1(y, a, config.threshold, config.mode),
                            people.enhanced, people.guided),
-            "recovery": _mean(consistency_loss, back, people.originals),
+            "recovery": consistency_loss(recovered, batch.images, mask),
             "pose": len(views) * system.pose.loss(torch.cat(views), _repeat(batch, len(views)))[0],
         }
         weights = {"style": config.lambda_style, "recovery": config.lambda_recovery,
