@@ -106,7 +106,7 @@ def _options(
     return {"residual": config.guided, "carrier": config.carrier if carried else 0.0,
             "smooth": kind == "blur"}
 
-
+# %% ../nbs/10_system.ipynb #10-016
 class PrivacySystem(nn.Module):
     "G_X, G_Y and the pose estimator; build it from a config, or load it from a folder."
 
@@ -122,24 +122,26 @@ class PrivacySystem(nn.Module):
         self.recoverer = build_generator(config.generator, 3, **options) if recoverer else None
         self.pose = PoseEstimator.build(**config.pose)
 
-    def guide(
-        self,
-        x: torch.Tensor,  # portraits (M, 3, S, S) in [0, 1]
-        generator: torch.Generator | None = None,  # randomness of a noise guidance
-    ) -> torch.Tensor:
-        "Their guidance as 8 bits keep it; blocks are rounded up to whole cells of `CELL` pixels."
-        guidance, scale = self.config.guidance, x.shape[-1] / self.config.portrait
-        if guidance.kind == "pixelate" and self.config.native and guidance.radius > 1:
-            block = CELL * math.ceil(guidance.radius * scale / CELL - 1e-6)
-            guidance, scale = replace(guidance, radius=float(block)), 1.0
-        return quantize(guidance(x, scale=scale, generator=generator))
-
     @property
     def size(self) -> int | None:
         "Side to which portraits are resampled; None for native portraits."
         return None if self.config.native else self.config.portrait
 
-# %% ../nbs/10_system.ipynb #10-016
+# %% ../nbs/10_system.ipynb #10-018
+@patch
+def guide(
+    self: PrivacySystem,
+    x: torch.Tensor,  # portraits (M, 3, S, S) in [0, 1]
+    generator: torch.Generator | None = None,  # randomness of a noise guidance
+) -> torch.Tensor:
+    "Their guidance as 8 bits keep it; blocks are rounded up to whole cells of `CELL` pixels."
+    guidance, scale = self.config.guidance, x.shape[-1] / self.config.portrait
+    if guidance.kind == "pixelate" and self.config.native and guidance.radius > 1:
+        block = CELL * math.ceil(guidance.radius * scale / CELL - 1e-6)
+        guidance, scale = replace(guidance, radius=float(block)), 1.0
+    return quantize(guidance(x, scale=scale, generator=generator))
+
+# %% ../nbs/10_system.ipynb #10-019
 @patch
 def squares(
     self: PrivacySystem,
@@ -153,7 +155,7 @@ def squares(
 class WeightsError(ValueError):
     "Weights that are missing, cut, or of another architecture; one line: file, then cause."
 
-# %% ../nbs/10_system.ipynb #10-018
+# %% ../nbs/10_system.ipynb #10-021
 @patch
 def enhance_portraits(
     self: PrivacySystem,
@@ -168,7 +170,7 @@ def enhance_portraits(
         made = self.enhancer(portraits)
     return guided, quantize(torch.where(made.isfinite(), made, torch.nan))
 
-# %% ../nbs/10_system.ipynb #10-020
+# %% ../nbs/10_system.ipynb #10-023
 @patch
 def enhance_batch(
     self: PrivacySystem,
@@ -196,7 +198,7 @@ def enhance_batch(
     originals, guided = ([part[k] for k in back] for part in (originals, guided))
     return pictures, Portraits(squares, index, originals, guided, enhanced)
 
-# %% ../nbs/10_system.ipynb #10-022
+# %% ../nbs/10_system.ipynb #10-025
 @patch
 def recover_batch(
     self: PrivacySystem,
@@ -215,7 +217,7 @@ def recover_batch(
     network = self.recoverer if self.config.guided else (lambda y, base: self.recoverer(y))
     return recover_portraits(network, images, squares, index, self.size, order)
 
-# %% ../nbs/10_system.ipynb #10-030
+# %% ../nbs/10_system.ipynb #10-033
 @patch
 def fingerprint(
     self: PrivacySystem,
@@ -228,7 +230,7 @@ def fingerprint(
         digest.update(name.encode() + value.detach().half().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-033
+# %% ../nbs/10_system.ipynb #10-036
 def _packed(
     module: nn.Module,  # whose weights
     half: bool,  # store floating numbers in 16 bits
@@ -241,7 +243,7 @@ def _packed(
         tensors[name] = value.detach().cpu().contiguous()
     return packed_tensors(tensors, {k: str(v) for k, v in metadata.items()})
 
-# %% ../nbs/10_system.ipynb #10-035
+# %% ../nbs/10_system.ipynb #10-038
 @patch
 def save(
     self: PrivacySystem,
@@ -266,7 +268,7 @@ def save(
     write_file(folder / "config.json", text + "\n", overwrite)
     return folder
 
-# %% ../nbs/10_system.ipynb #10-037
+# %% ../nbs/10_system.ipynb #10-040
 def load_weights(
     module: nn.Module,  # receives the weights
     path: str | Path,  # a safetensors file
@@ -293,7 +295,7 @@ def load_weights(
     module.load_state_dict(tensors)
     return metadata
 
-# %% ../nbs/10_system.ipynb #10-039
+# %% ../nbs/10_system.ipynb #10-042
 WEIGHTS = "assets/weights"  # inside the package: systems and estimators that ship with it
 
 
@@ -319,7 +321,7 @@ def _built(
     system.notes = content
     return system
 
-# %% ../nbs/10_system.ipynb #10-040
+# %% ../nbs/10_system.ipynb #10-043
 @patch(cls_method=True)
 def load(
     cls: PrivacySystem,
@@ -342,7 +344,7 @@ def load(
             raise WeightsError(f"{key}: belongs to another enhancer")
     return system.eval()
 
-# %% ../nbs/10_system.ipynb #10-048
+# %% ../nbs/10_system.ipynb #10-051
 @dataclass
 class Enhanced:
     "An enhanced photograph and the record that recovery needs."
@@ -367,7 +369,7 @@ def digest(
     "16 hexadecimal digits that change with any pixel."
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-050
+# %% ../nbs/10_system.ipynb #10-053
 @patch
 def estimate(
     self: PrivacySystem,
@@ -383,7 +385,7 @@ def estimate(
              for size in sizes if size == min(sizes) or max(image.shape[:2]) > min(sizes)]
     return _merge(found)
 
-# %% ../nbs/10_system.ipynb #10-051
+# %% ../nbs/10_system.ipynb #10-054
 def _merge(
     found: list,  # `Prediction`s of one photograph
     overlap: float = 0.6,  # intersection over union beyond which two boxes are one person
@@ -411,7 +413,7 @@ def _area(
     "Square pixels."
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
-# %% ../nbs/10_system.ipynb #10-053
+# %% ../nbs/10_system.ipynb #10-056
 def _inside(
     boxes,  # (P, 4) array, tensor or list; empty for nobody
     shape: tuple,  # of the image, (H, W, 3)
@@ -437,7 +439,7 @@ def _checked(
         raise ValueError(f"image: {came}; allowed is an array (H, W, 3) uint8")
     return image
 
-# %% ../nbs/10_system.ipynb #10-055
+# %% ../nbs/10_system.ipynb #10-058
 def _fail_closed(
     system: PrivacySystem,  # in evaluation mode
     whole: torch.Tensor,  # the photograph (1, 3, H, W)
@@ -457,7 +459,7 @@ def _fail_closed(
         pictures.append(fill_portraits(pasted, filled, index[:len(filled)]))
     return *pictures, squares, filled
 
-# %% ../nbs/10_system.ipynb #10-056
+# %% ../nbs/10_system.ipynb #10-059
 @patch
 def enhance(
     self: PrivacySystem,
@@ -480,7 +482,7 @@ def enhance(
               "filled": filled.int().tolist(), "digest": digest(pixels)}
     return Enhanced(pixels, to_uint8(guided)[0], record)
 
-# %% ../nbs/10_system.ipynb #10-058
+# %% ../nbs/10_system.ipynb #10-061
 def _accept(
     image: np.ndarray,  # (H, W, 3) uint8
     record: dict | None,  # what came with it
@@ -502,7 +504,7 @@ def _accept(
         raise RecoveryRefused(f"the record is damaged ({error})") from error
     return tuple(parts)
 
-# %% ../nbs/10_system.ipynb #10-059
+# %% ../nbs/10_system.ipynb #10-062
 @patch
 def recover(
     self: PrivacySystem,

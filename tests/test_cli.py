@@ -1,0 +1,529 @@
+"The command line on bad input: one line a failure, the others done, nothing half-written."
+import errno
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from privnb import cli, pose, trainer
+from privnb.cli import boxes_for, estimator_from, main, read_boxes, targets
+from privnb.images import load_image, read_metadata
+from privnb.pose import PoseEstimator, Prediction
+from privnb.scenes import make_scene
+from privnb.system import PrivacySystem, SystemConfig, shipped
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"width": 0.1, "depth": 0.1}
+TINY = SystemConfig(portrait=64, pose=SMALL, options={"width": 8})
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    "A tiny untrained system's folder."
+    torch.manual_seed(0)
+    return PrivacySystem(TINY).save(tmp_path_factory.mktemp("systems") / "mine")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_scene(3, 0, size=96, people=(2, 2), split="test")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(scene, path, **options):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(path, **options)
+    return str(path)
+
+
+def coco(path, boxes, size=None):
+    "A COCO file: name -> boxes xyxy; returns its path."
+    images, marks = [], []
+    for number, (name, rows) in enumerate(boxes.items()):
+        extent = dict(zip(("width", "height"), size)) if size else {}
+        images.append({"id": number, "file_name": name, **extent})
+        for x0, y0, x1, y1 in np.asarray(rows, float).reshape(-1, 4):
+            marks.append({"image_id": number, "bbox": [x0, y0, x1 - x0, y1 - y0]})
+    Path(path).write_text(json.dumps({"images": images, "annotations": marks}))
+    return str(path)
+
+
+def run(capsys, *arguments):
+    "Exit status and the lines of standard error."
+    capsys.readouterr()
+    status = main([str(a) for a in arguments])
+    return status, capsys.readouterr().err.splitlines()
+
+
+def left(folder):
+    "Every file below a folder, hidden ones too."
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+# files that cannot be read
+
+def test_bad_files_get_one_line_each_and_the_good_one_is_done(place, scene, mine, capsys):
+    good = picture(scene, "in/good.png")
+    whole = Path(good).read_bytes()
+    broken = {"cut.png": whole[: len(whole) // 2], "empty.jpg": b"", "text.jpg": b"no picture at all"}
+    for name, content in broken.items():
+        Path("in", name).write_bytes(content)
+    Path("folder.png").mkdir()
+    boxes = coco("boxes.json", {"good.png": scene.boxes})
+    status, lines = run(capsys, "enhance", "in/*", "gone.jpg", "nothing/*.png", "folder.png",
+                        "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and left("out") == ["good.png"]
+    causes = {"in/cut.png": "truncated", "in/empty.jpg": "empty", "in/text.jpg": "picture",
+              "gone.jpg": "no such file", "nothing/*.png": "no picture found", "folder.png": "no picture"}
+    assert len(lines) == len(causes)
+    for name, cause in causes.items():
+        assert any(line.startswith(f"privnb: {name}: ") and cause in line for line in lines), name
+
+
+def test_an_unreadable_folder_costs_only_itself(place, scene, mine, capsys, monkeypatch):
+    picture(scene, "open/a.png")
+    picture(scene, "closed/b.png")
+    listing = Path.iterdir
+
+    def refused(path):
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    status, lines = run(capsys, "enhance", "closed", "open", "--out", "out", "--system", mine,
+                        "--boxes", coco("boxes.json", {"a.png": scene.boxes}))
+    assert (status, lines) == (1, ["privnb: closed: permission denied"])
+    assert left("out") == ["a.png"]
+
+
+def kinds(rgb):
+    "The same picture in every mode that is likely to come, name -> bytes."
+    image = Image.fromarray(rgb)
+    alpha = image.copy()
+    alpha.putalpha(Image.new("L", image.size, 255))
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown after a quarter turn clockwise
+    turned[0x010F] = "A camera"
+    made = {"deep.png": (deep, {}), "grey.png": (image.convert("L"), {}),
+            "palette.png": (image.convert("P"), {}), "alpha.png": (alpha, {}),
+            "cmyk.jpg": (image.convert("CMYK"), {"quality": 95}),
+            "turned.jpg": (image.transpose(Image.ROTATE_90), {"exif": turned, "quality": 95})}
+    for name, (picture_, options) in made.items():
+        buffer = io.BytesIO()
+        picture_.save(buffer, "PNG" if name.endswith("png") else "JPEG", **options)
+        yield name, buffer.getvalue()
+
+
+def test_every_kind_of_picture_goes_there_and_back(place, scene, mine, capsys):
+    Path("in").mkdir()
+    for name, content in kinds(scene.image):
+        Path("in", name).write_bytes(content)
+    boxes = coco("boxes.json", {p.name: scene.boxes for p in Path("in").iterdir()}, (96, 96))
+    assert run(capsys, "enhance", "in", "--out", "e", "--boxes", boxes, "--system", mine) == (0, [])
+    assert run(capsys, "recover", "e", "--out", "r", "--system", mine) == (0, [])
+    assert left("e") == left("r") == sorted(f"{Path(n).stem}.png" for n, _ in kinds(scene.image))
+    original = load_image("in/turned.jpg").astype(int)
+    assert np.abs(original - scene.image).mean() < 8  # upright: boxes fit what is seen
+    with Image.open("e/turned.png") as stored:
+        assert not stored.getexif() and stored.mode == "RGB"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (10000, 3, 3), (3, 10000, 3)])
+def test_odd_shapes(place, shape, mine, capsys):
+    Image.fromarray(np.full(shape, 90, np.uint8)).save("odd.png")
+    boxes = coco("boxes.json", {"odd.png": [[0, 0, shape[1], shape[0]]]})
+    status, lines = run(capsys, "enhance", "odd.png", "--out", "out", "--boxes", boxes,
+                        "--system", mine)
+    assert (status, lines) == (0, [])
+    assert load_image("out/odd.png").shape == shape
+    assert run(capsys, "recover", "out/odd.png", "--out", "back", "--system", mine)[0] == 0
+    status, lines = run(capsys, "enhance", "odd.png", "--out", "looked", "--system", mine)
+    assert status == 1 and len(lines) == 1 and lines[0].startswith("privnb: odd.png: no person")
+
+
+# people and boxes
+
+def test_without_a_person_nothing_is_written_unless_asked(place, mine, capsys):
+    Image.fromarray(np.full((80, 80, 3), 120, np.uint8)).save("wall.png")
+    common = ("enhance", "wall.png", "--out", "out", "--system", mine)
+    status, lines = run(capsys, *common)
+    assert status == 1 and "no person found" in lines[0] and not Path("out").exists()
+    assert run(capsys, *common, "--allow-empty") == (0, [])
+    assert (load_image("out/wall.png") == 120).all()
+    assert read_metadata("out/wall.png")["squares"] == []
+
+
+def test_boxes_that_do_not_fit_are_refused(place, scene, mine, capsys):
+    for name in "abcde":
+        picture(scene, f"in/{name}.png")
+    boxes = coco("boxes.json", {"a.png": [[200, 200, 240, 260]], "b.png": [[50, 50, 130, 120]],
+                                "c.png": [[10, 10, 5, 60]], "d.png": [[float("nan")] * 4]})
+    status, lines = run(capsys, "enhance", "in", "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and len(lines) in (1, 4)
+    if len(lines) == 1:  # a number that is none spoils the whole file
+        assert lines[0].startswith("privnb: boxes.json") and not Path("out").exists()
+        Path("in/d.png").unlink()
+        boxes = coco("boxes.json", {"a.png": [[200, 200, 240, 260]], "b.png": [[50, 50, 130, 120]],
+                                    "c.png": [[30, 10, 30, 60]]})
+        status, lines = run(capsys, "enhance", "in", "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and left("out") == ["b.png"]
+    for name, cause in (("a", "outside"), ("c", ""), ("e", "does not list")):
+        assert any(line.startswith(f"privnb: in/{name}.png: ") and cause in line for line in lines)
+
+
+def test_boxes_of_another_size_or_no_json_are_refused(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes}, (960, 960))
+    status, lines = run(capsys, "enhance", path, "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and "96 x 96" in lines[0] and "960 x 960" in lines[0]
+    Path("boxes.json").write_text("{")
+    status, lines = run(capsys, "enhance", path, "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and len(lines) == 1 and lines[0].startswith("privnb: boxes.json: ")
+
+
+def test_boxes_are_matched_by_the_longest_common_path(tmp_path):
+    known = read_boxes(coco(tmp_path / "b.json", {"one/a.jpg": [[0, 0, 5, 5]], "two/a.jpg": [[1, 1, 6, 6]],
+                                                  "skimage:s.png": [[2, 2, 7, 7]]}))
+    assert boxes_for(tmp_path / "two/a.jpg", (9, 9, 3), known)[0, 0] == 1
+    assert boxes_for(tmp_path / "s.png", (9, 9, 3), known)[0, 0] == 2
+
+
+def test_crowds_are_protected_and_dogs_are_not(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}],
+               "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
+               "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+                               {"image_id": 1, "category_id": 18, "bbox": [3, 3, 9, 9]}]}
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    (_, _, boxes), = read_boxes(tmp_path / "b.json")
+    assert boxes.tolist() == [[0, 0, 9, 9]]
+
+
+def test_a_tiny_person_is_filled(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": [[20, 20, 28, 34]]})
+    assert run(capsys, "enhance", path, "--out", "out", "--boxes", boxes, "--system", mine) == (0, [])
+    stored = load_image("out/a.png")
+    assert len(np.unique(stored[20:34, 20:28].reshape(-1, 3), axis=0)) == 1
+    assert main(["recover", "out/a.png", "--out", "back", "--system", str(mine)]) == 0
+    assert (load_image("back/a.png")[20:34, 20:28] == stored[20, 20]).all()
+
+
+def test_the_detector_is_asked_without_boxes(place, scene, mine, capsys, monkeypatch):
+    found = torch.from_numpy(scene.boxes).float()
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image: Prediction(
+        found, torch.ones(len(found)), torch.zeros(len(found), 17, 3)))
+    path = picture(scene, "a.png")
+    assert run(capsys, "enhance", path, "--out", "out", "--system", mine) == (0, [])
+    assert len(read_metadata("out/a.png")["squares"]) == len(found)
+
+
+# outputs
+
+def test_names_never_collide():
+    inputs = [Path(p) for p in ("a.jpg", "a.png", "b/a.jpg", "B/A.bmp", "a_2.jpg")]
+    names = [p.name.lower() for p in targets(inputs, "out").values()]
+    assert len(set(names)) == len(inputs)
+
+
+def test_equal_stems_are_both_kept(place, scene, mine, capsys):
+    picture(scene, "in/a.png")
+    picture(scene, "in/a.bmp")
+    boxes = coco("boxes.json", {"a.png": scene.boxes, "a.bmp": scene.boxes})
+    assert run(capsys, "enhance", "in", "in/a.png", "./in/a.png", "--out", "out", "--boxes", boxes,
+               "--system", mine) == (0, [])
+    assert left("out") == ["a.png", "a_2.png"]
+
+
+def test_existing_outputs_are_kept_and_inputs_never_replaced(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes, "b.png": scene.boxes})
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"mine")
+    common = ("--boxes", boxes, "--system", mine)
+    status, lines = run(capsys, "enhance", path, picture(scene, "b.png"), "--out", "out", *common)
+    assert status == 1 and "is kept" in lines[0] and Path("out/a.png").read_bytes() == b"mine"
+    assert left("out") == ["a.png", "b.png"]
+    assert run(capsys, "enhance", path, "--out", "out", "--overwrite", *common) == (0, [])
+    assert load_image("out/a.png").shape == (96, 96, 3)
+    before = Path(path).read_bytes()
+    status, lines = run(capsys, "enhance", path, "--out", ".", "--overwrite", *common)
+    assert status == 1 and "one of the inputs" in lines[0] and Path(path).read_bytes() == before
+
+
+@pytest.mark.parametrize("error, status", [(OSError(errno.ENOSPC, "No space left on device"), 1),
+                                           (KeyboardInterrupt(), 130)])
+def test_a_full_disk_and_an_interrupt_leave_nothing_half_written(
+        place, scene, mine, capsys, monkeypatch, error, status):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    write = Path.write_bytes
+
+    def half(self, content):
+        write(self, content[: len(content) // 2])
+        raise error
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    came, lines = run(capsys, "enhance", path, "--out", "out", "--boxes", boxes, "--system", mine)
+    assert came == status and len(lines) == 1 and left("out") == []
+    assert status == 130 or "no space left" in lines[0] and "a.png" in lines[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_an_out_that_is_no_folder(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    for out in ("/dev/full", "a.png"):
+        status, lines = run(capsys, "enhance", path, "--out", out, "--boxes", boxes, "--system", mine)
+        assert status == 1 and len(lines) == 1 and lines[0].startswith("privnb: ")
+
+
+def test_what_nobody_foresaw_is_one_line_with_its_type(place, scene, mine, capsys, monkeypatch):
+    def broken(self, image, boxes):
+        raise MemoryError("too\nmuch")
+
+    monkeypatch.setattr(PrivacySystem, "enhance", broken)
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    common = ("enhance", path, "--out", "out", "--boxes", boxes, "--system", mine)
+    assert run(capsys, *common) == (1, ["privnb: a.png: MemoryError: too much"])
+    assert any("Traceback" in line for line in run(capsys, *common, "--debug")[1])
+
+
+# recovery
+
+def test_foreign_and_changed_pictures_are_refused(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    main(["enhance", path, "--out", "e", "--boxes", boxes, "--system", str(mine)])
+    torch.manual_seed(1)
+    other = PrivacySystem(TINY).save("other")
+    from privnb.images import save_image
+    touched = load_image("e/a.png")
+    touched[0, 0] ^= 1
+    save_image(touched, "e/touched.png", metadata=read_metadata("e/a.png"))
+    save_image(touched, "e/odd.png", metadata={"system": 3, "squares": "x", "digest": None})
+    status, lines = run(capsys, "recover", path, "e/touched.png", "e/odd.png", "--out", "r", "--system", mine)
+    assert status == 1 and not Path("r").exists()
+    assert [line.split(": ")[1] for line in lines] == ["a.png", "e/touched.png", "e/odd.png"]
+    status, lines = run(capsys, "recover", "e/a.png", "--out", "r", "--system", other)
+    assert status == 1 and "another system" in lines[0]
+    assert run(capsys, "recover", "e/touched.png", "--changed", "--out", "r", "--system", mine) == (0, [])
+
+
+# weights
+
+def test_cut_and_foreign_weights_stop_with_one_line(place, scene, mine, capsys):
+    path = picture(scene, "a.png")
+    torch.manual_seed(0)
+    folder = PrivacySystem(TINY).save("cut")
+    for part in ("enhancer", "pose"):
+        file = folder / f"{part}.safetensors"
+        whole = file.read_bytes()
+        for content, cause in ((whole[: len(whole) // 2], "cut"),
+                               (Path(mine, "recoverer.safetensors").read_bytes(), "architecture"), (b"", "cut")):
+            file.write_bytes(content)
+            status, lines = run(capsys, "enhance", path, "--out", "out", "--system", folder)
+            assert status == 1 and len(lines) == 1 and not Path("out").exists()
+            assert lines[0].startswith(f"privnb: {file}: ") and cause in lines[0]
+        file.write_bytes(whole)
+    (folder / "recoverer.safetensors").unlink()
+    assert "recoverer.safetensors" in run(capsys, "recover", path, "--out", "r", "--system", folder)[1][0]
+    (folder / "config.json").write_text("[]")
+    for system in (folder, "nowhere"):
+        status, lines = run(capsys, "enhance", path, "--out", "out", "--system", system)
+        assert status == 1 and len(lines) == 1 and str(system) in lines[0]
+
+
+def test_pose_weights_of_ours_bring_their_own_architecture(tmp_path, mine):
+    torch.manual_seed(0)
+    PoseEstimator.build(width=0.15, depth=0.1).save_weights(tmp_path / "pose.safetensors")
+    ours = estimator_from(tmp_path / "pose.safetensors", {"width": 0.1, "depth": 0.1})
+    assert ours.config["width"] == 0.15 and not ours.training
+    assert estimator_from(Path(mine) / "pose.safetensors").config["width"] == 0.1
+    Path(tmp_path / "cut.safetensors").write_bytes((tmp_path / "pose.safetensors").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="cut.safetensors: damaged"):
+        estimator_from(tmp_path / "cut.safetensors")
+
+
+class Shout:
+    def __reduce__(self):
+        return print, ("the pickle ran",)
+
+
+def test_a_strangers_pickle_is_announced_before_it_is_loaded(place, scene, mine, capfd):
+    torch.save({"model": Shout()}, "mine.pt")
+    path = picture(scene, "a.png")
+    assert main(["enhance", path, "--out", "out", "--system", str(mine), "--pose", "mine.pt"]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("privnb: mine.pt: a .pt file is a pickle")
+    assert lines[-1].startswith("privnb: mine.pt: damaged, or no pose weights")
+
+
+def test_a_published_name_is_never_run_as_a_pickle(place, capfd):
+    with open("yolov8n-pose.pt", "wb") as file:
+        pickle.dump(Shout(), file)
+    with pytest.raises(ValueError, match="yolov8n-pose.pt"):
+        estimator_from("yolov8n-pose.pt")
+    assert "the pickle ran" not in capfd.readouterr().out
+
+
+def test_published_weights_are_fetched_only_when_asked(place, monkeypatch):
+    with pytest.raises(ValueError, match="fetches nothing by itself.*--fetch"):
+        estimator_from("yolov8n-pose.pt")
+    Path("far").mkdir()
+    Path("far/yolov8n-pose.pt").write_bytes(b"not weights")
+    monkeypatch.setattr(pose, "ADDRESS", (place / "far").as_uri() + "/")
+    with pytest.raises(ValueError, match="damaged"):
+        estimator_from("yolov8n-pose", fetch=True)
+    assert Path("yolov8n-pose.pt").read_bytes() == b"not weights"
+    with pytest.raises(ValueError, match="cannot be fetched.*by hand"):
+        estimator_from("yolov8s-pose", fetch=True)
+
+
+# runs
+
+def test_presets_and_guidances_are_those_of_the_trainer():
+    from privnb.guidance import GUIDANCE_KINDS
+
+    assert set(cli.PRESETS) == set(trainer.PRESETS)
+    assert set(cli.GUIDANCES) == set(GUIDANCE_KINDS)
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["fly"], ["enhance"], ["enhance", "a.png"], ["train"], ["evaluate"],
+    ["train", "--out", "x", "--radius", "-1"], ["train", "--out", "x", "--radius", "nan"],
+    ["train", "--out", "x", "--preset", "huge"], ["train", "--out", "x", "--steps", "0"],
+    ["evaluate", "default", "--scenes", "many"]])
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+def test_help_is_light():
+    code = ("import sys\nfrom privnb.cli import main\n"
+            "try: main(['enhance', '--help'])\nexcept SystemExit: pass\n"
+            "assert not {'torch', 'numpy', 'cv2'} & set(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "EXIF" in done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def few():
+    "A smoke configuration that needs no shipped weights."
+    smoke = trainer.preset("smoke", "blur", 6.0, pretrained="", pretrain_steps=2)
+    return replace(smoke, system=replace(smoke.system, pose=SMALL, options={"width": 8}),
+                   test_scenes=2)
+
+
+KEYS = {f"{kind}_o{view}" for kind in ("psnr", "ssim") for view in "apr"} | {
+    "ap50_p", "ap50_r", "ap50_o", "ap50_o_pre", "ap50_p_unaware", "ap50_a_unaware",
+    "ap50_p_conventional"}
+
+
+def test_train_resume_evaluate(place, few, capsys):
+    Path("few.json").write_text(json.dumps(few.to_dict()))
+    common = ("train", "--config", "few.json", "--quiet")
+    assert run(capsys, *common, "--out", "whole")[0] == 0
+    whole = [json.loads(line) for line in Path("whole/history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in whole] == [1, 2, 3, 4]
+    runner = trainer.JointTrainer(few, "parts", progress=False)
+    runner.train(until=2)
+    assert run(capsys, *common, "--out", "parts")[0] == 0
+    for name in ("enhancer", "recoverer", "pose"):
+        one, two = (Path(run_, f"{name}.safetensors").read_bytes() for run_ in ("whole", "parts"))
+        assert one == two
+    status, lines = run(capsys, *common, "--seed", "5", "--out", "whole")
+    assert status == 1 and len(lines) == 1 and "another run" in lines[0]
+    common = ("evaluate", "whole", "--json", "figures.json", "--scenes", "2", "--quiet")
+    assert run(capsys, *common)[0] == 0
+    figures = json.loads(Path("figures.json").read_text())
+    assert KEYS <= set(figures) and figures["scenes"] == 2
+    assert figures["psnr_op"] > 5 and 0 <= figures["ssim_or"] <= 1
+    status, lines = run(capsys, *common)
+    assert status == 1 and "figures.json" in lines[0] and "is kept" in lines[0]
+    assert run(capsys, "train", "--config", "whole/config.json", "--out", "whole", "--quiet")[0] == 0
+
+
+def test_an_interrupted_run_is_130_and_goes_on(place, few, capsys, monkeypatch):
+    Path("few.json").write_text(json.dumps(few.to_dict()))
+    step = trainer.JointTrainer._joint_step
+
+    def stopped(self, *arguments):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.JointTrainer, "_joint_step", stopped)
+        assert run(capsys, "train", "--config", "few.json", "--out", "run", "--quiet")[0] == 130
+    assert not Path("run/enhancer.safetensors").exists()
+    assert run(capsys, "train", "--config", "few.json", "--out", "run", "--quiet")[0] == 0
+
+
+def test_configurations_are_changed_by_what_is_named(tmp_path, few, capsys):
+    parse = cli.parser().parse_args
+    config = cli.train_config(parse(["train", "--out", "x", "--preset", "smoke", "--guidance", "blur",
+                                     "--radius", "5", "--seed", "3", "--steps", "9"]))
+    assert (config.seed, config.steps, config.system.guidance.radius) == (3, 9, 5)
+    (tmp_path / "t.json").write_text(json.dumps({"train": few.to_dict()}))
+    arguments = ["train", "--out", "x", "--config", str(tmp_path / "t.json")]
+    assert cli.train_config(parse(arguments)) == few
+    assert cli.train_config(parse([*arguments, "--radius", "2"])).system.guidance.radius == 2
+    (tmp_path / "t.json").write_text("{}")
+    assert run(capsys, *arguments)[1][0].startswith(f"privnb: {tmp_path / 't.json'}: ")
+
+
+# the demonstration
+
+def test_both_copies_of_the_photographs_annotations_are_equal():
+    one, two = (ROOT / p for p in ("privnb/assets/photographs.json", "data_samples/photographs.json"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_demo_on_photographs_of_ones_own(place, scene, mine, capsys):
+    picture(scene, "in/a.png")
+    Path("in/b.png").write_bytes(b"")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    common = ("demo", "in", "--boxes", boxes, "--system", mine, "--side", "64")
+    status, lines = run(capsys, *common)
+    assert status == 1 and lines == ["privnb: in/b.png: the file is empty"]
+    assert left("demo_out") == ["enhanced/a.png", "grid.png", "metrics.json", "recovered/a.png"]
+    content = json.loads(Path("demo_out/metrics.json").read_text())
+    entry, = content["images"]
+    assert (entry["people_by_detector"], entry["people_by_annotation"]) == (0, len(scene.boxes))
+    assert entry["psnr_op"] < entry["psnr_or"] or entry["ssim_op"] is not None
+    assert load_image("demo_out/enhanced/a.png").shape == (64, 64, 3)
+    status, lines = run(capsys, *common)
+    assert status == 1 and "holds a demonstration already" in lines[0]
+    assert run(capsys, *common, "--overwrite")[0] == 1
+    assert run(capsys, "demo", "in/b.png", "--out", "none", "--system", mine)[0] == 1
+    assert not Path("none").exists()
+
+
+@pytest.mark.skipif(not shipped().is_dir(), reason="the weights of the package are not there yet")
+def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
+    scene = make_scene(77, 3, size=224, people=(2, 2), split="test")
+    boxes = coco("boxes.json", {"a.png": scene.boxes})
+    picture(scene, "a.png")
+    assert run(capsys, "demo", "a.png", "--boxes", boxes) == (0, [])
+    entry, = json.loads(Path("demo_out/metrics.json").read_text())["images"]
+    assert entry["psnr_op"] <= entry["psnr_oa"] + 1 and entry["ssim_op"] <= entry["ssim_oa"] + 0.05
+    assert entry["psnr_or"] >= 30 and entry["ssim_or"] >= 0.9

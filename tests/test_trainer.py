@@ -1,0 +1,169 @@
+"The trainer: seeds, resuming, interruption, what each term may change, configurations."
+
+import json
+
+import pytest
+import torch
+
+from privnb import trainer as room
+from privnb.datasets import collate
+from privnb.pose import PoseEstimator
+from privnb.scenes import make_scene
+from privnb.system import PrivacySystem
+from privnb.trainer import JointTrainer, TrainConfig, evaluate, preset, render_scenes
+
+
+def smoke(**changes):
+    defaults = dict(pretrained="", conventional=False, seed=5, test_scenes=2)
+    return preset("smoke", "pixelate", 12, **{**defaults, **changes})
+
+
+def weights(run):
+    return {**run.system.state_dict(), **{f"d.{k}": v for k, v in run.critics.state_dict().items()}}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    run = JointTrainer(smoke(), tmp_path_factory.mktemp("straight"), progress=False)
+    run.train()
+    return run
+
+
+def test_same_seed_same_weights(straight, tmp_path):
+    again = JointTrainer(smoke(), tmp_path, progress=False)
+    again.train()
+    assert same(weights(straight), weights(again))
+
+
+def test_another_seed_other_weights(straight, tmp_path):
+    other = JointTrainer(smoke(seed=6), tmp_path, progress=False)
+    other.train(until=1)
+    assert not same(weights(straight), weights(other))
+
+
+@pytest.mark.parametrize("stops", [(1,), (3,), (1, 2, 3)])
+def test_interrupted_at_any_step_and_resumed(straight, tmp_path, stops):
+    for stop in stops:
+        JointTrainer(smoke(), tmp_path, progress=False).train(until=stop)
+    resumed = JointTrainer(smoke(), tmp_path, progress=False)
+    assert resumed.step == stops[-1]
+    resumed.train()
+    assert same(weights(straight), weights(resumed))
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_saves_and_resumes(straight, tmp_path, monkeypatch, capsys):
+    run = JointTrainer(smoke(), tmp_path, progress=False)
+    step = run._joint_step
+
+    def interrupted(*args):
+        if run.step == 3:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(run, "_joint_step", interrupted)
+    run.train()
+    assert "interrupted at step 3" in capsys.readouterr().out
+    resumed = JointTrainer(smoke(), tmp_path, progress=False)
+    assert resumed.step == 3
+    resumed.train()
+    assert same(weights(straight), weights(resumed))
+
+
+def test_killed_between_checkpoints(straight, tmp_path, monkeypatch):
+    run = JointTrainer(smoke(), tmp_path, progress=False)
+    step = run._joint_step
+
+    def killed(*args):
+        if run.step == 3:
+            raise SystemExit
+        return step(*args)
+
+    monkeypatch.setattr(run, "_joint_step", killed)
+    with pytest.raises(SystemExit):
+        run.train()
+    resumed = JointTrainer(smoke(), tmp_path, progress=False)
+    assert resumed.step == 2
+    resumed.train()
+    assert same(weights(straight), weights(resumed))
+
+
+def test_a_folder_holds_one_run(straight):
+    with pytest.raises(ValueError, match="another run"):
+        JointTrainer(smoke(threshold=0.1), straight.out, progress=False)
+
+
+def test_config_errors():
+    with pytest.raises(ValueError, match="preset: 'tiny'"):
+        preset("tiny")
+    with pytest.raises(ValueError, match="unknown entries"):
+        TrainConfig.from_dict({**smoke().to_dict(), "epochs": 3})
+
+
+@pytest.mark.parametrize("kind", ["blur", "noise"])
+def test_other_guidances_and_options(tmp_path, kind):
+    config = preset("smoke", kind, 4, pretrained="", conventional=False, steps=1, raw_pose=True,
+                    lambda_gan=0.0, mode="hinge")
+    history = JointTrainer(config, tmp_path, progress=False).train()
+    assert set(history[0]) >= {"style", "recovery", "pose", "correlation", "total"}
+    assert "gan" not in history[0]
+
+
+def test_unet_as_in_the_paper(tmp_path):
+    config = smoke(steps=1)
+    system = dict(config.system.to_dict(), generator="unet7", options={"ngf": 4}, guided=False,
+                  native=False, portrait=128)
+    values = {**config.to_dict(), "system": system}
+    run = JointTrainer(TrainConfig.from_dict(values), tmp_path, progress=False)
+    assert run.train()[0]["recovery"] > 0
+    assert run.system.enhancer.in_channels == 3
+
+
+def test_every_weight_of_the_loss_counts():
+    config = smoke()
+    torch.manual_seed(0)
+    system = PrivacySystem(config.system).train()
+    critics = torch.nn.ModuleDict({k: room.PatchDiscriminator(**config.critic) for k in "yx"})
+    batch = collate([make_scene(41, i, size=96, people=(1, 1)) for i in range(2)])
+    losses, _ = room.JointStep(system, critics, config)(batch, torch.Generator())
+    total = (config.lambda_style * losses["style"] + config.lambda_recovery * losses["recovery"]
+             + config.lambda_pose * losses["pose"] + config.lambda_gan * losses["gan"]
+             + config.lambda_correlation * losses["correlation"])
+    assert torch.allclose(losses["total"], total)
+
+
+def test_batches_without_people(tmp_path):
+    run = JointTrainer(smoke(people=(0, 0), steps=1), tmp_path, progress=False)
+    assert run.train()[0]["recovery"] == 0
+
+
+def test_finish_writes_system_and_figures(tmp_path):
+    run = JointTrainer(smoke(conventional=True, steps=1), tmp_path, progress=False)
+    run.train()
+    figures = run.finish()
+    keys = {"psnr_op", "ssim_op", "psnr_or", "ssim_or", "psnr_oa", "ssim_oa", "ap50_p", "ap50_r",
+            "ap50_o_pre", "ap50_p_conventional", "ap50_p_unaware", "ap50_a_unaware"}
+    assert keys <= set(figures)
+    assert json.loads((tmp_path / "metrics.json").read_text()).keys() == figures.keys()
+    loaded = PrivacySystem.load(tmp_path)
+    assert loaded.fingerprint() == run.system.fingerprint()
+    kept = (tmp_path / "conventional.safetensors").read_bytes()
+    run.conventional()
+    assert (tmp_path / "conventional.safetensors").read_bytes() == kept
+
+
+def test_evaluation_without_comparisons():
+    system = PrivacySystem(smoke().system).eval()
+    figures = evaluate(system, render_scenes(7, 2, 96, (1, 1), "test"))
+    assert "ap50_o_pre" not in figures and figures["psnr_or"] > figures["psnr_op"]
+
+
+def test_the_reference_is_kept_apart(straight):
+    start = PoseEstimator.from_file(straight.out / "pretrained.safetensors").state_dict()
+    trained = straight.system.pose.state_dict()
+    assert any(not torch.equal(start[k], trained[k]) for k in start)
