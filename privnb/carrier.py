@@ -48,7 +48,7 @@ def mean_weights(
     u: int,  # side of a cell, pixels
     smooth: bool,  # quadratic through neighbouring cells; False: the cell's own mean
 ) -> torch.Tensor:
-    "Weights (u, 3) of the means before, at and after a cell for each of its u positions; rows sum to 1."
+    "Weights (u, 3) of the means before, at and after a cell at its u positions; rows sum to 1."
     if not smooth:
         return torch.tensor([[0.0, 1.0, 0.0]]).repeat(u, 1)
     t = (torch.arange(u) + 0.5) / u - 0.5
@@ -67,8 +67,8 @@ class CarrierReader(nn.Module):
     ):
         super().__init__()
         self.cells = nn.PixelUnshuffle(u)
-        line = mean_weights(u, smooth)
-        guess = torch.einsum("ia,jb->ijab", line, line).reshape(u * u, 1, 3, 3) / u**2
+        guess = torch.einsum("ia,jb->ijab", *2 * [mean_weights(u, smooth)])
+        guess = guess.reshape(u * u, 1, 3, 3) / u**2
         seen = -guess.repeat(1, u * u, 1, 1)
         seen[:, :, 1, 1] += torch.eye(u * u)
         self.register_buffer("seen", seen.repeat(3, 1, 1, 1), persistent=False)
@@ -76,10 +76,7 @@ class CarrierReader(nn.Module):
         gain = torch.diag(chequerboard(u).flatten() / strength - 1)
         self.mix.weight.data = gain.view(u * u, u * u, 1, 1).repeat(3, 1, 1, 1)
 
-    def forward(
-        self,
-        y: torch.Tensor,  # (N, 3, H, W), sides multiples of u
-    ) -> torch.Tensor:
+    def forward(self, y: torch.Tensor) -> torch.Tensor:  # (N, 3, H, W), sides multiples of u
         "(N, 3 u^2, H/u, W/u), in the units of y."
         cells = F.pad(self.cells(y), (1, 1, 1, 1), mode="replicate")
         return self.mix(F.conv2d(cells, self.seen, groups=3))

@@ -16,7 +16,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-from . import __version__
+import privnb
 
 # %% ../nbs/90_cli.ipynb #90-008
 def complain(
@@ -314,7 +314,7 @@ def train_config(
     "The `TrainConfig` that the arguments describe. Raises: ImageError, ValueError."
     from dataclasses import replace
 
-    from privnb.trainer import preset
+    from privnb.config import preset
 
     changes = {name: getattr(args, name) for name in ("seed", "steps")}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -332,7 +332,7 @@ def _config_from(
 ):
     "The `TrainConfig` in a file. Raises: ImageError naming it."
     from privnb.images import ImageError
-    from privnb.trainer import TrainConfig
+    from privnb.config import TrainConfig
 
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -519,8 +519,8 @@ def _on_pictures(
     command.add_argument("--side", type=_at_least(int, 0), default=1024,
                          help="longest side, pixels; 0 keeps all (1024)")
     command.set_defaults(run=demo)
-    command = commands.add_parser("enhance", help="protect everybody in photographs; EXIF data "
-                                  "and colour profiles are not carried over")
+    text = "protect everybody in photographs; EXIF data and colour profiles are not carried over"
+    command = commands.add_parser("enhance", help=text, description=text)
     _common(command)
     _finding(command)
     command.add_argument("--allow-empty", action="store_true",
@@ -559,7 +559,7 @@ def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
                                     "their poses still found, recovered by the authorised.")
-    whole.add_argument("--version", action="version", version=f"privnb {__version__}")
+    whole.add_argument("--version", action="version", version=f"privnb {privnb.__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _on_pictures(commands)
     _running(commands)

@@ -78,7 +78,7 @@ def _cause(
         return "permission denied"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if type(error).__name__ == "UnidentifiedImageError":
+    if isinstance(error, ImportError) or type(error).__name__ == "UnidentifiedImageError":
         return "not a picture that can be read"
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -43,7 +43,7 @@ class SystemConfig:
     native: bool = True  # portraits at the photograph's own resolution
     grow: float = 0.1  # share by which squares exceed the people's boxes
     snap: int = 32  # sides are multiples of this, pixels
-    least: int = 20  # people whose longer side is shorter are filled opaque, pixels
+    least: int = 20  # shorter people, and those narrower than an eighth, are filled, pixels
     pose: dict = field(default_factory=dict)  # arguments of `PoseEstimator.build`
 
 # %% ../nbs/10_system.ipynb #10-009
@@ -67,7 +67,7 @@ def from_dict(
     return cls(**{**values, "guidance": Guidance.from_dict(values["guidance"])})
 
 # %% ../nbs/10_system.ipynb #10-012
-LARGEST = 8192  # pixels; portraits up to this side are never resampled when native
+LARGEST = 4096  # pixels; portraits up to this side are never resampled when native
 CELL = 4  # pixels; blocks of a native mosaic are whole cells, so that the carrier can be read
 
 
@@ -375,7 +375,7 @@ def estimate(
     self: PrivacySystem,
     image: np.ndarray,  # (H, W, 3) uint8
     confidence: float = 0.25,  # people below this score are left out
-    sizes: tuple = (320, 640),  # long sides at which people are looked for, pixels
+    sizes: tuple = (192, 288),  # long sides at which people are looked for, pixels
 ) -> Prediction:
     """People and poses in a photograph: a `Prediction` in the photograph's pixels.
 
@@ -472,7 +472,9 @@ def enhance(
     """
     whole = to_tensor(_checked(image))
     boxes = _inside(self.estimate(image).boxes if boxes is None else boxes, image.shape)
-    small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < self.config.least
+    sides = boxes[:, 2:] - boxes[:, :2]
+    small = (sides.amax(1) < self.config.least) | (sides.amin(1) < self.config.least / 8)
+    small |= sides.amax(1) > LARGEST
     people = boxes[~small]
     order = painters_order(self.squares(people), torch.zeros(len(people), dtype=torch.int64))
     with torch.no_grad():

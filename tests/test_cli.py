@@ -2,8 +2,6 @@
 import errno
 import io
 import json
-import os
-import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from privnb import cli, pose, trainer
 from privnb.cli import boxes_for, estimator_from, main, read_boxes, targets
-from privnb.images import load_image, read_metadata
+from privnb.images import load_image, read_metadata, save_image
 from privnb.pose import PoseEstimator, Prediction
 from privnb.scenes import make_scene
 from privnb.system import PrivacySystem, SystemConfig, shipped
@@ -88,11 +87,11 @@ def test_bad_files_get_one_line_each_and_the_good_one_is_done(place, scene, mine
     status, lines = run(capsys, "enhance", "in/*", "gone.jpg", "nothing/*.png", "folder.png",
                         "--out", "out", "--boxes", boxes, "--system", mine)
     assert status == 1 and left("out") == ["good.png"]
-    causes = {"in/cut.png": "truncated", "in/empty.jpg": "empty", "in/text.jpg": "picture",
+    causes = {"in/cut.png": "truncated", "in/empty.jpg": "empty", "in/text.jpg": "not a picture",
               "gone.jpg": "no such file", "nothing/*.png": "no picture found", "folder.png": "no picture"}
     assert len(lines) == len(causes)
     for name, cause in causes.items():
-        assert any(line.startswith(f"privnb: {name}: ") and cause in line for line in lines), name
+        assert any(line.startswith(f"privnb: {name}: ") and cause in line for line in lines), lines
 
 
 def test_an_unreadable_folder_costs_only_itself(place, scene, mine, capsys, monkeypatch):
@@ -148,7 +147,7 @@ def test_every_kind_of_picture_goes_there_and_back(place, scene, mine, capsys):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (10000, 3, 3), (3, 10000, 3)])
 def test_odd_shapes(place, shape, mine, capsys):
     Image.fromarray(np.full(shape, 90, np.uint8)).save("odd.png")
-    boxes = coco("boxes.json", {"odd.png": [[0, 0, shape[1], shape[0]]]})
+    boxes = coco("boxes.json", {"odd.png": [[0, 0, min(shape[1], 90), min(shape[0], 90)]]})
     status, lines = run(capsys, "enhance", "odd.png", "--out", "out", "--boxes", boxes,
                         "--system", mine)
     assert (status, lines) == (0, [])
@@ -285,11 +284,10 @@ def test_a_full_disk_and_an_interrupt_leave_nothing_half_written(
     assert status == 130 or "no space left" in lines[0] and "a.png" in lines[0]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_out_that_is_no_folder(place, scene, mine, capsys):
     path = picture(scene, "a.png")
     boxes = coco("boxes.json", {"a.png": scene.boxes})
-    for out in ("/dev/full", "a.png"):
+    for out in ("a.png", "a.png/below"):
         status, lines = run(capsys, "enhance", path, "--out", out, "--boxes", boxes, "--system", mine)
         assert status == 1 and len(lines) == 1 and lines[0].startswith("privnb: ")
 
@@ -314,7 +312,6 @@ def test_foreign_and_changed_pictures_are_refused(place, scene, mine, capsys):
     main(["enhance", path, "--out", "e", "--boxes", boxes, "--system", str(mine)])
     torch.manual_seed(1)
     other = PrivacySystem(TINY).save("other")
-    from privnb.images import save_image
     touched = load_image("e/a.png")
     touched[0, 0] ^= 1
     save_image(touched, "e/touched.png", metadata=read_metadata("e/a.png"))
@@ -377,8 +374,7 @@ def test_a_strangers_pickle_is_announced_before_it_is_loaded(place, scene, mine,
 
 
 def test_a_published_name_is_never_run_as_a_pickle(place, capfd):
-    with open("yolov8n-pose.pt", "wb") as file:
-        pickle.dump(Shout(), file)
+    torch.save({"model": Shout()}, "yolov8n-pose.pt")
     with pytest.raises(ValueError, match="yolov8n-pose.pt"):
         estimator_from("yolov8n-pose.pt")
     assert "the pickle ran" not in capfd.readouterr().out
@@ -402,7 +398,7 @@ def test_published_weights_are_fetched_only_when_asked(place, monkeypatch):
 def test_presets_and_guidances_are_those_of_the_trainer():
     from privnb.guidance import GUIDANCE_KINDS
 
-    assert set(cli.PRESETS) == set(trainer.PRESETS)
+    assert set(cli.PRESETS) == set(config.PRESETS)
     assert set(cli.GUIDANCES) == set(GUIDANCE_KINDS)
 
 
@@ -428,7 +424,7 @@ def test_help_is_light():
 @pytest.fixture(scope="module")
 def few():
     "A smoke configuration that needs no shipped weights."
-    smoke = trainer.preset("smoke", "blur", 6.0, pretrained="", pretrain_steps=2)
+    smoke = config.preset("smoke", "blur", 6.0, pretrained="", pretrain_steps=2)
     return replace(smoke, system=replace(smoke.system, pose=SMALL, options={"width": 8}),
                    test_scenes=2)
 
@@ -448,8 +444,8 @@ def test_train_resume_evaluate(place, few, capsys):
     runner.train(until=2)
     assert run(capsys, *common, "--out", "parts")[0] == 0
     for name in ("enhancer", "recoverer", "pose"):
-        one, two = (Path(run_, f"{name}.safetensors").read_bytes() for run_ in ("whole", "parts"))
-        assert one == two
+        one, two = (load_file(Path(folder, f"{name}.safetensors")) for folder in ("whole", "parts"))
+        assert set(one) == set(two) and all(torch.equal(one[key], two[key]) for key in one)
     status, lines = run(capsys, *common, "--seed", "5", "--out", "whole")
     assert status == 1 and len(lines) == 1 and "another run" in lines[0]
     common = ("evaluate", "whole", "--json", "figures.json", "--scenes", "2", "--quiet")

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from privnb import trainer as room
+from privnb.config import TrainConfig, preset
 from privnb.datasets import collate
+from privnb.figures import evaluate, render_scenes
 from privnb.pose import PoseEstimator
 from privnb.scenes import make_scene
 from privnb.system import PrivacySystem
-from privnb.trainer import JointTrainer, TrainConfig, evaluate, preset, render_scenes
+from privnb.trainer import JointTrainer
 
 
 def smoke(**changes):
