@@ -51,6 +51,7 @@ class Optimisation:
     decay: float = 0.05  # learning rates end at this share, exponentially
     critic: dict = field(default_factory=dict)  # arguments of PatchDiscriminator
     pretrained: str = "pose.safetensors"  # start of the estimator: ours, a path, or "" for none
+    start: str = ""  # a system's folder whose three networks the run begins with
     pretrain_steps: int = 0  # steps on raw pictures before the joint run
     conventional: bool = True  # also fine-tune a copy on the plain guidance, for comparison
     accelerator: str = "cpu"  # lightning-fabric: cpu, cuda, auto
@@ -90,9 +91,9 @@ PRESETS = {
     "smoke": replace(LECTURE, preset="smoke", steps=4, batch=2, scenes=8, test_scenes=4,
                      sizes=(96,), critic={"ndf": 8, "layers": 2}, every=2),
     "lecture": LECTURE,
-    "shipped": replace(LECTURE, preset="shipped", system=SystemConfig(pose=POSE), steps=6000,
-                       scenes=4000, sizes=(160, 224, 288), people=(1, 4), raw_pose=True,
-                       conventional=False),
+    "shipped": replace(LECTURE, preset="shipped", system=SystemConfig(pose=POSE), steps=450,
+                       batch=6, scenes=1500, sizes=(160, 224, 288), people=(0, 4), raw_pose=True,
+                       lr=5e-4, lr_pose=5e-4, conventional=False, every=25),
     "reference": replace(
         LECTURE, preset="reference", steps=120 * 1000, batch=16, scenes=16000, sizes=(640,),
         system=SystemConfig(generator="unet7", guided=False, native=False,

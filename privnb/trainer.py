@@ -172,6 +172,8 @@ class JointTrainer:
         self._check_folder()
         self.reference = self._reference()
         self.system.pose.load_state_dict(self.reference.state_dict())
+        if config.start:
+            self.system.load_state_dict(PrivacySystem.load(config.start).state_dict())
         if config.pose_bf16:
             self.system.pose.precision = self.reference.precision = torch.bfloat16
         self.average = _copied(self.system.pose)

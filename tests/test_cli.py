@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from privnb import cli, pose, trainer
+from privnb import cli, config, pose, trainer
 from privnb.cli import boxes_for, estimator_from, main, read_boxes, targets
 from privnb.images import load_image, read_metadata, save_image
 from privnb.pose import PoseEstimator, Prediction
