@@ -118,7 +118,7 @@ def _uniform(
     "Numbers drawn evenly from [low, high)."
     return (torch.rand(shape, generator=generator) * (high - low) + low).to(device)
 
-
+# %% ../nbs/07a_augment.ipynb #07-030
 def _disturb(
     images: Tensor,  # (N, 3, H, W) in [0, 1]
     blur: int,  # radius of a box blur on one picture in two, pixels
@@ -138,7 +138,7 @@ def _disturb(
         images = images + grain * _uniform(shape, 0, noise, generator, device)
     return images.clamp(0, 1)
 
-# %% ../nbs/07a_augment.ipynb #07-032
+# %% ../nbs/07a_augment.ipynb #07-033
 def _placing(
     n: int,  # pictures
     size: Tensor,  # (2,) width and height, pixels
@@ -151,7 +151,7 @@ def _placing(
     shift = _uniform((n, 2), -translate, translate, generator, size.device) * size
     return factor, size / 2 * (1 - factor) + shift
 
-# %% ../nbs/07a_augment.ipynb #07-033
+# %% ../nbs/07a_augment.ipynb #07-034
 def _change(
     images: Tensor,  # (N, 3, H, W) in [0, 1]
     mirrored: Tensor,  # (N,) bool
@@ -166,7 +166,19 @@ def _change(
     hue, saturation, value = colours
     return shift_hsv(images, hue, 1 + saturation, 1 + value)
 
-# %% ../nbs/07a_augment.ipynb #07-035
+# %% ../nbs/07a_augment.ipynb #07-036
+def _mirrored(
+    a: Tensor,  # (N, 2) factors of x' = a x + b
+    b: Tensor,  # (N, 2) offsets, pixels
+    mirrored: Tensor,  # (N,) bool, pictures that were mirrored first
+    width: Tensor,  # of the pictures, pixels, a scalar
+) -> tuple[Tensor, Tensor]:
+    "Factors and offsets for labels, the mirroring included."
+    sign = torch.stack([1 - 2.0 * mirrored, torch.ones_like(a[:, 1])], 1)
+    shift = torch.stack([width * mirrored, torch.zeros_like(a[:, 1])], 1)
+    return a * sign, b + a * shift
+
+# %% ../nbs/07a_augment.ipynb #07-037
 def augment(
     batch,  # a `PoseBatch`
     generator: torch.Generator,  # on the CPU; decides everything
@@ -179,11 +191,8 @@ def augment(
     noise: float = 0.0,  # greatest standard deviation of pixel noise, in [0, 1]
     least: float = 4.0,  # shortest side of a box that is kept, pixels
 ):
-    """A changed copy of the batch, of the same size, in float as before.
-
-    Raises: ValueError for a scale outside [0, 1). Source: the paper names flip and colour; the
-    ranges are ultralytics' defaults (assumption: the paper gives none).
-    """
+    """A changed copy of the batch, of the same size. Raises: ValueError for a scale outside [0, 1).
+    Source: the paper names flip and colour; ranges are ultralytics' (assumption: it gives none)."""
     if not 0 <= scale < 1:
         raise ValueError(f'scale: got {scale}, allowed is 0 <= scale < 1')
     images, device, n = batch.images, batch.images.device, len(batch.images)
@@ -192,9 +201,7 @@ def augment(
     a, b = _placing(n, size, scale, translate, generator)
     changes = [_uniform((n,), -part, part, generator, device) for part in hsv]
     placing, colours = (a, b) if scale or translate else None, changes if any(hsv) else None
-    images = _change(images, mirrored, placing, colours)
-    images = _disturb(images, blur, brightness, noise, generator)
-    width = torch.stack([size[0] * mirrored, torch.zeros_like(a[:, 1])], 1)
-    sign = torch.stack([1 - 2.0 * mirrored, torch.ones_like(a[:, 1])], 1)
-    labels = _move_labels(batch, a * sign, b + a * width, mirrored, least)
+    images = _disturb(_change(images, mirrored, placing, colours),
+                      blur, brightness, noise, generator)
+    labels = _move_labels(batch, *_mirrored(a, b, mirrored, size[0]), mirrored, least)
     return dataclasses.replace(labels, images=images)

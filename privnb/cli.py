@@ -316,7 +316,7 @@ def train_config(
 
     from privnb.config import preset
 
-    changes = {name: getattr(args, name) for name in ("seed", "steps")}
+    changes = {name: getattr(args, name) for name in ("seed", "steps", "start")}
     changes = {name: value for name, value in changes.items() if value is not None}
     if not args.config:
         return preset(args.preset or "lecture", args.guidance, args.radius, **changes)
@@ -544,6 +544,7 @@ def _running(
     command.add_argument("--guidance", choices=GUIDANCES, help="what the enhanced people look like")
     command.add_argument("--radius", type=_at_least(float, 0), help="its strength, pixels")
     command.add_argument("--seed", type=_at_least(int, 0), help="of scenes, order and weights (0)")
+    command.add_argument("--start", metavar="SYSTEM", help="a run's folder to begin with")
     command.add_argument("--steps", type=_at_least(int, 1), help="joint steps")
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)

@@ -68,9 +68,7 @@ def evaluate(
 ) -> dict:
     """Means over pictures with people: PSNR in dB, SSIM, AP in percent at OKS 0.5.
 
-    Keys: see the table above; those of an estimator that is not given are left out.
-    Source: Huang et al. 2024, Tables 1 and 2.
-    """
+    Keys: see the table above. Source: Huang et al. 2024, Tables 1 and 2."""
     quality, found = [], {}
     noise = torch.Generator().manual_seed(0)
     for scene in tqdm(scenes, disable=not progress, desc="evaluate", leave=False):
@@ -82,11 +80,11 @@ def evaluate(
             if judges[judge] is not None and view in views:
                 prediction = judges[judge].predict(views[view], confidence=0.01)[0]
                 found.setdefault(key, []).append(prediction)
-    figures = {key: float(np.mean([q[key] for q in quality])) for key in quality[0]} \
-        if quality else {}
+    names = quality[0] if quality else ()
+    figures = {name: float(np.mean([q[name] for q in quality])) for name in names}
     return figures | {key: pose_ap(part, scenes)["ap50"] for key, part in found.items()}
 
-# %% ../nbs/10b_figures.ipynb #10-016
+# %% ../nbs/10b_figures.ipynb #10-017
 def _views(
     system: PrivacySystem,  # in evaluation mode
     batch: PoseBatch,  # one picture
@@ -102,7 +100,7 @@ def _views(
             views["r"] = quantize(recovered)
     return views, people.squares
 
-# %% ../nbs/10b_figures.ipynb #10-017
+# %% ../nbs/10b_figures.ipynb #10-018
 def _quality(
     views: dict,  # o, a, p and r: (1, 3, H, W)
     squares: torch.Tensor,  # (M, 4), at least one

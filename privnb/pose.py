@@ -294,6 +294,17 @@ def _step(estimator, optimiser, batch, rate, clip):
     return dict(loss=total.item(), lr=rate) | {name: value.item() for name, value in terms.items()}
 
 # %% ../nbs/08_pose.ipynb #08-050
+def _warmup(steps, warmup):
+    "Steps of warm-up; refuses an empty run."
+    if steps < 1:
+        raise ValueError(f'steps: got {steps}, allowed is steps >= 1')
+    return steps // 20 if warmup is None else warmup
+
+
+def _ignore(step, terms):
+    "The callback of whoever wants none."
+
+# %% ../nbs/08_pose.ipynb #08-051
 def fine_tune(
     estimator: PoseEstimator,  # changed in place
     batches: Iterable,  # yields `PoseBatch`; started again when it ends
@@ -307,22 +318,19 @@ def fine_tune(
     progress: bool = True,  # show a progress bar
 ) -> list[dict]:
     "The history: one dict a step with loss, lr and the five terms. The estimator keeps its mode."
-    if steps < 1:
-        raise ValueError(f'steps: got {steps}, allowed is steps >= 1')
-    warmup, mode, history = steps // 20 if warmup is None else warmup, estimator.training, []
+    warmup, mode, history = _warmup(steps, warmup), estimator.training, []
     optimiser = torch.optim.AdamW(_groups(estimator, weight_decay))
     bar = tqdm(zip(range(steps), _endless(batches)), total=steps, disable=not progress, leave=False)
     for step, batch in bar:
-        rate = learning_rate(step, steps, lr, warmup)
         batch = augment(batch, generator) if generator else batch
+        rate = learning_rate(step, steps, lr, warmup)
         history.append(_step(estimator.train(), optimiser, batch, rate, clip))
         bar.set_postfix(loss=f"{history[-1]['loss']:.2f}")
-        if callback:
-            callback(step, history[-1])
+        (callback or _ignore)(step, history[-1])
     estimator.train(mode)
     return history
 
-# %% ../nbs/08_pose.ipynb #08-055
+# %% ../nbs/08_pose.ipynb #08-056
 def refresh_statistics(
     estimator: PoseEstimator,  # its running statistics are replaced
     images: Iterable,  # yields images (N, 3, H, W) in [0, 1]
@@ -340,7 +348,7 @@ def refresh_statistics(
         part.momentum = momentum
     estimator.train(mode)
 
-# %% ../nbs/08_pose.ipynb #08-063
+# %% ../nbs/08_pose.ipynb #08-064
 @patch
 def save_weights(
     self: PoseEstimator,
@@ -356,7 +364,7 @@ def save_weights(
     notes = {key: str(value) for key, value in (metadata or {}).items()}
     save_file(tensors, str(path), notes | dict(config=json.dumps(self.config)))
 
-# %% ../nbs/08_pose.ipynb #08-064
+# %% ../nbs/08_pose.ipynb #08-065
 @patch
 def load_weights(
     self: PoseEstimator,
@@ -378,7 +386,7 @@ def from_file(
         raise ValueError(f'path: got {path}, which holds no configuration; use load_weights')
     return cls.build(**config).load_weights(path).eval()
 
-# %% ../nbs/08_pose.ipynb #08-066
+# %% ../nbs/08_pose.ipynb #08-067
 PUBLISHED = tuple(f'{family}{scale}-pose.pt' for family in ('yolov8', 'yolo11', 'yolo26')
                   for scale in 'nsmlx') + ('yolov8x-pose-p6.pt',)
 ADDRESS = 'https://github.com/ultralytics/assets/releases/latest/download/'
@@ -400,7 +408,7 @@ def load_pt(
         warnings.warn(f'{path} is a pickle: reading it can run code of its author', stacklevel=2)
     return cls(_read_pt(path, trusted), dict(file=path.name)).eval()
 
-# %% ../nbs/08_pose.ipynb #08-067
+# %% ../nbs/08_pose.ipynb #08-068
 def _read_pt(path, trusted):
     "The network of a `.pt` file in float32, with gradients switched on."
     tasks = _ultralytics()
@@ -414,6 +422,7 @@ def _read_pt(path, trusted):
         parameter.requires_grad_('.dfl' not in name)
     return network.to(memory_format=torch.channels_last)
 
+# %% ../nbs/08_pose.ipynb #08-069
 @patch(cls_method=True)
 def pretrained(
     cls: PoseEstimator,

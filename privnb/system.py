@@ -388,7 +388,7 @@ def estimate(
 # %% ../nbs/10_system.ipynb #10-054
 def _merge(
     found: list,  # `Prediction`s of one photograph
-    overlap: float = 0.6,  # intersection over union beyond which two boxes are one person
+    overlap: float = 0.45,  # intersection over union beyond which two are one person
 ) -> Prediction:
     "One prediction of several: greedy by score."
     boxes = torch.cat([p.boxes for p in found])

@@ -162,10 +162,9 @@ class JointTrainer:
         progress: bool = True,  # show progress bars
     ):
         from lightning_fabric import Fabric
-
-        self.config, self.out, self.progress = config, Path(out), progress
+        self.config, self.out = config, Path(out)
         self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
-        self.step, self.seconds = 0, 0.0
+        self.progress, self.step, self.seconds = progress, 0, 0.0
         torch.manual_seed(config.seed)
         self.system = PrivacySystem(config.system)
         self.critics = nn.ModuleDict({k: PatchDiscriminator(**config.critic) for k in "yx"})
@@ -410,7 +409,7 @@ def _under(
     "The tensors whose path begins with the prefix, without it."
     return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-# %% ../nbs/11_trainer.ipynb #11-040
+# %% ../nbs/11_trainer.ipynb #11-041
 @patch
 def _resume(
     self: JointTrainer,
@@ -436,7 +435,7 @@ def _resume(
     self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
     self._trim_history()
 
-# %% ../nbs/11_trainer.ipynb #11-041
+# %% ../nbs/11_trainer.ipynb #11-042
 @patch
 def _trim_history(
     self: JointTrainer,
@@ -448,7 +447,7 @@ def _trim_history(
     write_file(history, "".join(line + "\n" for line in kept), overwrite=True)
     self._written = self.step
 
-# %% ../nbs/11_trainer.ipynb #11-046
+# %% ../nbs/11_trainer.ipynb #11-047
 @patch
 def conventional(
     self: JointTrainer,
@@ -477,7 +476,7 @@ def conventional(
     estimator.save_weights(path, metadata={"part": "conventional"})
     return estimator.eval()
 
-# %% ../nbs/11_trainer.ipynb #11-047
+# %% ../nbs/11_trainer.ipynb #11-048
 def _join(
     first: PoseBatch,  # N pictures
     second: PoseBatch,  # pictures of the same size
@@ -488,7 +487,7 @@ def _join(
     values["index"] = torch.cat([first.index, second.index + len(first.images)])
     return PoseBatch(**values)
 
-# %% ../nbs/11_trainer.ipynb #11-049
+# %% ../nbs/11_trainer.ipynb #11-050
 @patch
 def finish(
     self: JointTrainer,

@@ -484,5 +484,5 @@ def test_enhance_asks_the_estimator(system, monkeypatch):
         return [Prediction(rows, torch.tensor([0.9]), torch.zeros(1, 17, 3))]
 
     monkeypatch.setattr(system.pose, "predict", predict)
-    assert system.enhance(picture()).people == 1 and asked == [(320, 0.25)]
-    assert system.enhance(picture(10, 700)).people <= 1 and asked[1:] == [(320, 0.25), (640, 0.25)]
+    assert system.enhance(picture(120, 120)).people == 1 and asked == [(192, 0.25)]
+    assert system.enhance(picture(10, 700)).people <= 1 and asked[1:] == [(192, 0.25), (288, 0.25)]
