@@ -427,6 +427,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'privnb.trainer.JointTrainer.train': ('trainer.html#jointtrainer.train', 'privnb/trainer.py'),
                                 'privnb.trainer._blend': ('trainer.html#_blend', 'privnb/trainer.py'),
                                 'privnb.trainer._copied': ('trainer.html#_copied', 'privnb/trainer.py'),
+                                'privnb.trainer._fabric': ('trainer.html#_fabric', 'privnb/trainer.py'),
                                 'privnb.trainer._join': ('trainer.html#_join', 'privnb/trainer.py'),
                                 'privnb.trainer._mean': ('trainer.html#_mean', 'privnb/trainer.py'),
                                 'privnb.trainer._repeat': ('trainer.html#_repeat', 'privnb/trainer.py'),

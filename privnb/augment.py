@@ -199,9 +199,7 @@ def augment(
     size = images.new_tensor([images.shape[-1], images.shape[-2]])
     mirrored = _uniform((n,), 0, 1, generator, device) < flip
     a, b = _placing(n, size, scale, translate, generator)
-    changes = [_uniform((n,), -part, part, generator, device) for part in hsv]
-    placing, colours = (a, b) if scale or translate else None, changes if any(hsv) else None
-    images = _disturb(_change(images, mirrored, placing, colours),
-                      blur, brightness, noise, generator)
+    colours = [_uniform((n,), -x, x, generator, device) for x in hsv] if any(hsv) else None
+    images = _change(images, mirrored, (a, b) if scale or translate else None, colours)
     labels = _move_labels(batch, *_mirrored(a, b, mirrored, size[0]), mirrored, least)
-    return dataclasses.replace(labels, images=images)
+    return dataclasses.replace(labels, images=_disturb(images, blur, brightness, noise, generator))

@@ -152,6 +152,15 @@ class CriticStep(nn.Module):
                 + terms.discriminator_loss(original(x, y), original(r, y)))
 
 # %% ../nbs/11_trainer.ipynb #11-020
+def _fabric(
+    config: TrainConfig,  # accelerator and precision
+):
+    "lightning-fabric for one process; imported late, since it takes a second."
+    from lightning_fabric import Fabric
+
+    return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+
+# %% ../nbs/11_trainer.ipynb #11-021
 class JointTrainer:
     "A run: `train()` goes on from wherever its folder stands."
 
@@ -161,9 +170,8 @@ class JointTrainer:
         out: str | Path,  # the run's folder: checkpoint, history, weights
         progress: bool = True,  # show progress bars
     ):
-        from lightning_fabric import Fabric
         self.config, self.out = config, Path(out)
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+        self.fabric = _fabric(config)
         self.progress, self.step, self.seconds = progress, 0, 0.0
         torch.manual_seed(config.seed)
         self.system = PrivacySystem(config.system)
@@ -179,7 +187,7 @@ class JointTrainer:
         self._optimisers()
         self._resume()
 
-# %% ../nbs/11_trainer.ipynb #11-022
+# %% ../nbs/11_trainer.ipynb #11-023
 @patch
 def _check_folder(
     self: JointTrainer,
@@ -192,7 +200,7 @@ def _check_folder(
         raise ValueError(f"out: {self.out} holds another run; choose another folder, "
                          "or repeat that run's configuration to resume it")
 
-# %% ../nbs/11_trainer.ipynb #11-023
+# %% ../nbs/11_trainer.ipynb #11-024
 @patch
 def _optimisers(
     self: JointTrainer,
@@ -210,7 +218,7 @@ def _optimisers(
     }
     self.peaks = {"generators": config.lr, "pose": config.lr_pose, "critics": config.lr_critic}
 
-# %% ../nbs/11_trainer.ipynb #11-025
+# %% ../nbs/11_trainer.ipynb #11-026
 @patch
 def _reference(
     self: JointTrainer,
@@ -232,7 +240,7 @@ def _reference(
     estimator.save_weights(kept, metadata={"part": "pretrained"})
     return estimator.eval()
 
-# %% ../nbs/11_trainer.ipynb #11-027
+# %% ../nbs/11_trainer.ipynb #11-028
 @patch
 def _batches(
     self: JointTrainer,
@@ -255,7 +263,7 @@ def _batches(
         yield augment(batch, generator) if config.augment else batch
         step += 1
 
-# %% ../nbs/11_trainer.ipynb #11-028
+# %% ../nbs/11_trainer.ipynb #11-029
 @patch
 def train(
     self: JointTrainer,
@@ -281,7 +289,7 @@ def train(
     self.checkpoint(history)
     return history
 
-# %% ../nbs/11_trainer.ipynb #11-030
+# %% ../nbs/11_trainer.ipynb #11-031
 @patch
 def run(
     self: JointTrainer,
@@ -298,7 +306,7 @@ def run(
         self.seconds = time.time() - began
         yield {"step": self.step, "seconds": round(self.seconds, 2), **losses}
 
-# %% ../nbs/11_trainer.ipynb #11-031
+# %% ../nbs/11_trainer.ipynb #11-032
 @patch
 def _set_rates(
     self: JointTrainer,
@@ -309,7 +317,7 @@ def _set_rates(
         for group in optimiser.param_groups:
             group["lr"] = self.peaks[name] * share
 
-# %% ../nbs/11_trainer.ipynb #11-032
+# %% ../nbs/11_trainer.ipynb #11-033
 def _blend(
     average: dict,  # running average of a state dict, changed in place
     module: nn.Module,  # whose weights enter it
@@ -329,7 +337,7 @@ def _copied(
     "An independent copy of a state dict."
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
-# %% ../nbs/11_trainer.ipynb #11-034
+# %% ../nbs/11_trainer.ipynb #11-035
 @patch
 def _joint_step(
     self: JointTrainer,
@@ -355,7 +363,7 @@ def _joint_step(
         losses["critics"] = self._critic_step(critic(portraits))
     return {name: round(float(value.detach()), 5) for name, value in losses.items()}
 
-# %% ../nbs/11_trainer.ipynb #11-035
+# %% ../nbs/11_trainer.ipynb #11-036
 @patch
 def _critic_step(
     self: JointTrainer,
@@ -367,7 +375,7 @@ def _critic_step(
     self.optimisers["critics"].step()
     return loss
 
-# %% ../nbs/11_trainer.ipynb #11-037
+# %% ../nbs/11_trainer.ipynb #11-038
 @patch
 def _named(
     self: JointTrainer,
@@ -377,7 +385,7 @@ def _named(
     return {f"{part}.{name}": p for part, module in parts.items()
             for name, p in module.named_parameters()}
 
-# %% ../nbs/11_trainer.ipynb #11-038
+# %% ../nbs/11_trainer.ipynb #11-039
 @patch
 def checkpoint(
     self: JointTrainer,
@@ -401,7 +409,7 @@ def checkpoint(
         file.writelines(json.dumps(line) + "\n" for line in fresh)
     self._written = self.step
 
-# %% ../nbs/11_trainer.ipynb #11-039
+# %% ../nbs/11_trainer.ipynb #11-040
 def _under(
     tensors: dict,  # tensors by path
     prefix: str,  # beginning of the wanted paths
@@ -409,7 +417,7 @@ def _under(
     "The tensors whose path begins with the prefix, without it."
     return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-# %% ../nbs/11_trainer.ipynb #11-041
+# %% ../nbs/11_trainer.ipynb #11-042
 @patch
 def _resume(
     self: JointTrainer,
@@ -435,7 +443,7 @@ def _resume(
     self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
     self._trim_history()
 
-# %% ../nbs/11_trainer.ipynb #11-042
+# %% ../nbs/11_trainer.ipynb #11-043
 @patch
 def _trim_history(
     self: JointTrainer,
@@ -447,7 +455,7 @@ def _trim_history(
     write_file(history, "".join(line + "\n" for line in kept), overwrite=True)
     self._written = self.step
 
-# %% ../nbs/11_trainer.ipynb #11-047
+# %% ../nbs/11_trainer.ipynb #11-048
 @patch
 def conventional(
     self: JointTrainer,
@@ -476,7 +484,7 @@ def conventional(
     estimator.save_weights(path, metadata={"part": "conventional"})
     return estimator.eval()
 
-# %% ../nbs/11_trainer.ipynb #11-048
+# %% ../nbs/11_trainer.ipynb #11-049
 def _join(
     first: PoseBatch,  # N pictures
     second: PoseBatch,  # pictures of the same size
@@ -487,7 +495,7 @@ def _join(
     values["index"] = torch.cat([first.index, second.index + len(first.images)])
     return PoseBatch(**values)
 
-# %% ../nbs/11_trainer.ipynb #11-050
+# %% ../nbs/11_trainer.ipynb #11-051
 @patch
 def finish(
     self: JointTrainer,
