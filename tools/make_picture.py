@@ -25,7 +25,8 @@ def main():
         shown = [show(system, shrunk(p, 1024), folder) for p in invented]
     buffer = io.BytesIO()
     poster(shown, width=12.0).savefig(buffer, format="png")
-    picture = Image.open(buffer).convert("RGB").quantize(255, method=Image.Quantize.MEDIANCUT)
+    picture = Image.open(buffer).convert("RGB")
+    picture = picture.quantize(256, method=Image.Quantize.FASTOCTREE, kmeans=4)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     picture.save(TARGET, optimize=True)
     print(f"{TARGET.name}: {TARGET.stat().st_size / 1024:.0f} KB")

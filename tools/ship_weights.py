@@ -53,6 +53,7 @@ def main():
     parser.add_argument("--hours", default="not recorded", help="of all training together")
     parser.add_argument("--machine", default="not recorded")
     parser.add_argument("--date", default="not recorded")
+    parser.add_argument("--remark", default="", help="what else must be known")
     args = parser.parse_args()
     trained = PrivacySystem.load(args.run)
     kept = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined") if key in trained.notes}
@@ -88,7 +89,7 @@ Made by, in this order:
 ```
 
 Data: scenes rendered by privnb from seven of the nine `openpeople` people (MIT licence; they do not exist); two people are
-held out. Seed {kept['train']['seed']}. Date {args.date}. Machine: {args.machine}. Training time of all steps together: {args.hours} hours.
+held out. Seed {kept['train']['seed']}. Date {args.date}. Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
 Weights are stored in half precision; the figures below were measured with what is stored.
 
 Held-out people, 200 scenes of 256 x 256 pixels, 8 bits, inside the enhanced squares:
