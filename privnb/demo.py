@@ -371,10 +371,13 @@ def finish(
     notes: dict | None = None,  # further entries for metrics.json
 ) -> dict:
     "Write grid.png and metrics.json; returns what the latter holds."
+    from matplotlib import rc_context
+
     out, buffer = Path(out), io.BytesIO()
     content = {"images": [s.figures for s in shown],
                "summary": summarise([s.figures for s in shown]), **(notes or {})}
-    poster(shown).savefig(buffer, format="png")
+    with rc_context({"savefig.bbox": None, "savefig.dpi": "figure"}):
+        poster(shown).savefig(buffer, format="png")
     write_file(out / "grid.png", buffer.getvalue(), overwrite)
     write_file(out / "metrics.json", json.dumps(content, indent=1) + "\n", overwrite)
     return content
