@@ -23,10 +23,16 @@ from privnb.portraits import portrait_mask
 from privnb.system import PrivacySystem, shipped
 
 COMMANDS = """python tools/pretrain_pose.py --out runs/pose --steps 4200
-privnb train --preset lecture --guidance pixelate --radius 12 --seed 0 --out runs/lecture_pixelate_0
-privnb train --preset shipped --guidance pixelate --radius 12 --start runs/lecture_pixelate_0 --out runs/shipped
-python tools/refine_recoverer.py runs/shipped --out runs/refined --steps 1200
-python tools/ship_weights.py runs/refined"""
+privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --out runs/shipped
+python tools/refine_recoverer.py runs/shipped --out runs/refined --steps {refined}
+python tools/compare_pose.py runs/shipped
+python tools/ship_weights.py runs/refined --comparisons runs/shipped"""
+
+
+def compared(folder):
+    "The estimators for comparison that a folder holds, by name."
+    parts = {n: folder and folder / f"{n}.safetensors" for n in ("conventional", "control")}
+    return {n: PoseEstimator.from_file(p) for n, p in parts.items() if p and p.is_file()}
 
 
 def photograph(system, sample, folder):
@@ -50,18 +56,21 @@ def photograph(system, sample, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
+    parser.add_argument("--comparisons", type=Path, help="folder with the estimators that "
+                        "tools/compare_pose.py fine-tuned")
     parser.add_argument("--hours", default="not recorded", help="of all training together")
     parser.add_argument("--machine", default="not recorded")
     parser.add_argument("--date", default="not recorded")
     parser.add_argument("--remark", default="", help="what else must be known")
     args = parser.parse_args()
     trained = PrivacySystem.load(args.run)
-    kept = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined") if key in trained.notes}
+    kept = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined")
+            if key in trained.notes}
     trained.save(shipped("default"), half=True, overwrite=True, notes=kept)
     system = PrivacySystem.load("default")
     pretrained = PoseEstimator.from_file(shipped("pose.safetensors"))
     scenes = render_scenes(7, 200, 256, (1, 3), "test")
-    figures = evaluate(system, scenes, pretrained)
+    figures = evaluate(system, scenes, pretrained, **compared(args.comparisons))
     real = {}
     photographs = CocoKeypoints(Path(__file__).parents[1] / "data_samples" / "photographs.json")
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +94,7 @@ def write_card(args, kept, figures, real):
 Made by, in this order:
 
 ```sh
-{COMMANDS}
+{COMMANDS.format(refined=kept["refined"]["steps"])}
 ```
 
 Data: scenes rendered by privnb from seven of the nine `openpeople` people (MIT licence; they do not exist); two people are
