@@ -16,8 +16,11 @@ class Scenes:
     "What a run is shown: rendered scenes, in pixels."
 
     seed: int = 0  # scenes, order, weights, augmentation
+    data: str = "scenes"  # rendered, or for `open_data`: coco:DIR, mpii:DIR, yolo:FILE
     steps: int = 600  # joint steps
-    batch: int = 8  # scenes a step
+    epochs: int = 0  # passes over the data instead; 0: `steps` counts
+    batch: int = 8  # scenes a step, over all processes
+    rehearse: int = 0  # ours: further raw scenes a step that only the estimator sees
     scenes: int = 1200  # training scenes, rendered once
     sizes: tuple = (160,)  # scene sides, pixels; each batch has one of them
     people: tuple = (1, 3)  # people a scene, least and most
@@ -37,7 +40,7 @@ class Objective:
     budget: float = 0.03  # share that may be put back visibly without penalty, [0, 1]
     threshold: float = 0.02  # T of Eq. 4
     mode: str = "paper"  # mode of Eq. 4: paper, hinge, huber, l1
-    raw_pose: bool = False  # ours: a third pose term, on the raw pictures
+    jpeg: float = 0.0  # ours: share of pictures that are recovered from a JPEG of quality 50 to 95
 
 # %% ../nbs/10a_config.ipynb #10-011
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Optimisation:
     pretrain_steps: int = 0  # steps on raw pictures before the joint run
     conventional: bool = True  # also fine-tune a copy on the plain guidance, for comparison
     accelerator: str = "cpu"  # lightning-fabric: cpu, cuda, auto
+    devices: int = 1  # processes that share a step's batch
+    accumulate: int = 1  # parts in which a process works off its share
     precision: str = "32-true"  # lightning-fabric
     pose_bf16: bool = True  # the estimator's training passes in bfloat16
     every: int = 100  # steps between checkpoints
@@ -85,36 +90,45 @@ class TrainConfig(Optimisation, Objective, Scenes):
 
 # %% ../nbs/10a_config.ipynb #10-014
 POSE = {"width": 0.1875}
-LECTURE = TrainConfig(system=SystemConfig(portrait=128, pose=POSE), critic={"ndf": 8, "layers": 2},
-                      lambda_correlation=20.0)
+LECTURE = TrainConfig(system=SystemConfig(portrait=128, pose=POSE), batch=5, rehearse=10,
+                      people=(2, 6), critic={"ndf": 8, "layers": 2}, lambda_correlation=20.0)
 PRESETS = {
-    "smoke": replace(LECTURE, preset="smoke", steps=4, batch=2, scenes=8, test_scenes=4,
-                     sizes=(96,), critic={"ndf": 8, "layers": 2}, every=2),
+    "smoke": replace(LECTURE, preset="smoke", steps=4, batch=2, rehearse=0, scenes=8,
+                     test_scenes=4, sizes=(96,), people=(1, 3), every=2),
     "lecture": LECTURE,
-    "shipped": replace(LECTURE, preset="shipped", system=SystemConfig(pose=POSE), steps=450,
-                       batch=6, scenes=1500, sizes=(160, 224, 288), people=(0, 4), raw_pose=True,
-                       lr=5e-4, lr_pose=5e-4, conventional=False, every=25),
+    "continuous": replace(
+        LECTURE, preset="continuous", conventional=False,
+        system=SystemConfig(generator="continuous", portrait=128, pose=POSE,
+                            ranges={"pixelate": (4.0, 16.0), "blur": (2.0, 12.0)})),
+    "shipped": replace(LECTURE, preset="shipped", steps=700, batch=6, rehearse=8, scenes=1500,
+                       system=SystemConfig(pose=POSE, options={"carrier": 0.15}),
+                       sizes=(160, 224, 288), people=(0, 4), conventional=False, every=25),
+}
+
+# %% ../nbs/10a_config.ipynb #10-016
+PRESETS |= {
     "reference": replace(
-        LECTURE, preset="reference", steps=120 * 1000, batch=16, scenes=16000, sizes=(640,),
+        LECTURE, preset="reference", epochs=120, batch=16, scenes=16000, sizes=(640,),
         system=SystemConfig(generator="unet7", guided=False, native=False,
                             pose={"config": "yolov8s-pose"}),
-        critic={}, lambda_correlation=0.0, lr=2e-4, lr_pose=2e-4, decay=0.1, pretrained="",
+        people=(1, 3), rehearse=0, critic={}, lambda_correlation=0.0, lr=2e-4, lr_pose=2e-4,
+        decay=0.1, pretrained="",
         pretrain_steps=20000, accelerator="auto", every=500),
 }
 PRESETS["paper"] = replace(PRESETS["reference"], preset="paper", lr=3.5e-5, lr_critic=3.5e-5,
                            lr_pose=3.5e-5)
 
-# %% ../nbs/10a_config.ipynb #10-016
+# %% ../nbs/10a_config.ipynb #10-018
 CARRIER = {"pixelate": 0.1, "blur": 0.25}  # strength of the carrier by kind of guidance
 
 
 def preset(
-    name: str,  # smoke, lecture, shipped, paper, reference
+    name: str,  # smoke, lecture, continuous, shipped, paper, reference
     guidance: str | None = None,  # blur, pixelate, noise; None: the preset's own
     radius: float | None = None,  # of the guidance, pixels of a portrait of the reference side
     **changes,  # any field of `TrainConfig`
 ) -> TrainConfig:
-    "A preset with changes. Raises: ValueError for an unknown name."
+    "A preset with changes; `steps` given replaces epochs. Raises: ValueError, unknown name."
     if name not in PRESETS:
         raise ValueError(f"preset: {name!r}; allowed are {', '.join(PRESETS)}")
     config = PRESETS[name]
@@ -124,4 +138,6 @@ def preset(
     chosen = replace(old, kind=kind, radius=float(fallback if radius is None else radius))
     carrier = CARRIER.get(kind, config.system.carrier)
     system = replace(config.system, guidance=chosen, carrier=carrier)
+    if changes.get("steps"):
+        changes = {"epochs": 0, **changes}
     return replace(config, system=system, **changes)

@@ -7,10 +7,11 @@ __all__ = ['JointStep', 'CriticStep', 'JointTrainer']
 
 # %% ../nbs/11_trainer.ipynb #11-004
 import copy
+import itertools
 import json
 import os
+import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,19 +21,21 @@ from safetensors.torch import load_file, save
 from torch import nn
 from tqdm.auto import tqdm
 
-from .augment import augment
+# %% ../nbs/11_trainer.ipynb #11-005
 from .config import TrainConfig
-from .datasets import PoseBatch, batches
-from .figures import evaluate, guide_batch, render_scenes
+from .datasets import PoseBatch
+from .figures import evaluate, guide_batch
 from .generators import PatchDiscriminator
 from .images import write_file
+from .loading import fit_joints, join_batches, open_scenes, split_batch, step_batches
 from . import losses as terms
 from .pose import PoseEstimator, fine_tune
 from .portraits import portrait_mask
 from .recovery import consistency_loss, crop_list
+from .storage import random_storage
 from .system import PrivacySystem, load_weights, shipped
 
-# %% ../nbs/11_trainer.ipynb #11-007
+# %% ../nbs/11_trainer.ipynb #11-008
 def _mean(
     function,  # called with the stacked portraits of one size, returns a scalar
     *lists: list,  # lists of M tensors (3, S, S)
@@ -45,7 +48,7 @@ def _mean(
                 for group in by_side.values())
     return total / max(len(lists[0]), 1) if by_side else torch.zeros(())
 
-# %% ../nbs/11_trainer.ipynb #11-008
+# %% ../nbs/11_trainer.ipynb #11-009
 class JointStep(nn.Module):
     "The generators' side of a step, as one module: its forward gives the losses of a batch."
 
@@ -59,15 +62,16 @@ class JointStep(nn.Module):
         self.system, self.config = system, config
         self.others = [critics]  # in a list, so that they are no parameters of this module
 
-# %% ../nbs/11_trainer.ipynb #11-009
+# %% ../nbs/11_trainer.ipynb #11-010
 @patch
 def forward(
     self: JointStep,
     batch: PoseBatch,  # scenes with people
     generator: torch.Generator,  # randomness of a noise guidance
+    rehearsal: PoseBatch | None = None,  # raw scenes of the same size, for the estimator alone
 ) -> tuple[dict, tuple]:
     "Losses by name, `total` among them, and the portraits (x, y, y', x') for the critics."
-    losses, portraits = self.plain_losses(batch, generator)
+    losses, portraits = self.plain_losses(batch, generator, rehearsal)
     if self.config.lambda_correlation:
         x, a, y, _ = portraits
         share = _mean(terms.correlation_penalty, x, y, a)
@@ -78,29 +82,32 @@ def forward(
     losses["total"] = sum(weights[name] * losses[name] for name in weights)
     return losses, portraits
 
-# %% ../nbs/11_trainer.ipynb #11-011
+# %% ../nbs/11_trainer.ipynb #11-012
 @patch
 def plain_losses(
     self: JointStep,
     batch: PoseBatch,  # scenes with people
-    generator: torch.Generator,  # randomness of a noise guidance
+    generator: torch.Generator,  # randomness of a noise guidance and of a continuous strength
+    rehearsal: PoseBatch | None,  # raw scenes of the same size
 ) -> tuple[dict, tuple]:
     "Style, recovery and pose losses, and the portraits (x, y, y', x'), lists of M tensors."
-    config, system = self.config, self.system
+    config, system = self.config, self.system.sampled(generator)
     enhanced, people = system.enhance_batch(batch.images, batch.boxes, batch.index, generator)
-    recovered, _ = system.recover_batch(enhanced, people.squares, batch.index)
+    stored = random_storage(enhanced, generator, probability=config.jpeg)
+    recovered, _ = system.recover_batch(stored, people.squares, batch.index)
     mask = portrait_mask(people.squares, batch.index, len(enhanced), *enhanced.shape[2:])
-    views = [enhanced, recovered] + [batch.images] * config.raw_pose
+    views = [batch.with_images(enhanced), batch.with_images(recovered)]
+    seen = join_batches([*views, rehearsal] if rehearsal else views)
     losses = {
         "style": _mean(lambda y, a: terms.thresholded_l1(y, a, config.threshold, config.mode),
                        people.enhanced, people.guided),
         "recovery": consistency_loss(recovered, batch.images, mask),
-        "pose": len(views) * system.pose.loss(torch.cat(views), _repeat(batch, len(views)))[0],
+        "pose": len(seen.images) / len(enhanced) * system.pose.loss(seen.images, seen)[0],
     }
     back = crop_list(recovered, people.squares, batch.index, system.size)
     return losses, (people.originals, people.guided, people.enhanced, back)
 
-# %% ../nbs/11_trainer.ipynb #11-012
+# %% ../nbs/11_trainer.ipynb #11-013
 @patch
 def adversarial(
     self: JointStep,
@@ -112,17 +119,6 @@ def adversarial(
     "Eq. 2 with D_Y given x, plus Eq. 6 with D_X given y'."
     critics = self.others[0]
     return terms.generator_loss(critics["y"](y, x)) + terms.generator_loss(critics["x"](r, y))
-
-# %% ../nbs/11_trainer.ipynb #11-013
-def _repeat(
-    batch: PoseBatch,  # N pictures, M people
-    times: int,  # how often the same people appear, one after the other
-) -> PoseBatch:
-    "The labels of `times` versions of the same pictures, concatenated."
-    tiled = {name: torch.cat([value] * times) for name, value in vars(batch).items()
-             if name not in ("images", "index")}
-    index = torch.cat([batch.index + k * len(batch.images) for k in range(times)])
-    return replace(batch, index=index, **tiled)
 
 # %% ../nbs/11_trainer.ipynb #11-015
 class CriticStep(nn.Module):
@@ -136,7 +132,9 @@ class CriticStep(nn.Module):
         self.critics = critics
 
     def forward(self, portraits: tuple) -> torch.Tensor:  # (x, y, y', x'), four lists
-        "Sum of both discriminators' losses, Eq. 1 and Eq. 7, each times 0.5."
+        "Sum of both discriminators' losses, Eq. 1 and Eq. 7, each times 0.5; 0 without people."
+        if not portraits[0]:  # other processes may have people, and wait for this one's gradient
+            return 0 * sum(p.sum() for p in self.critics.parameters())
         return _mean(self.both, *[[p.detach() for p in part] for part in portraits])
 
     def both(
@@ -153,12 +151,30 @@ class CriticStep(nn.Module):
 
 # %% ../nbs/11_trainer.ipynb #11-020
 def _fabric(
-    config: TrainConfig,  # accelerator and precision
+    config: TrainConfig,  # accelerator, devices, precision
 ):
-    "lightning-fabric for one process; imported late, since it takes a second."
+    "lightning-fabric with its processes started; imported late, since it takes a second."
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
-    return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    many = config.devices > 1
+    strategy = DDPStrategy(find_unused_parameters=True) if many else "auto"
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy,
+                    precision=config.precision)
+    fabric.launch()
+    return fabric
+
+
+def _parts(
+    config: TrainConfig,  # batch and accumulate
+    processes: int,  # that share the batch
+) -> int:
+    "Into how many parts a step's batch is split. Raises: ValueError where it does not divide."
+    parts = processes * config.accumulate
+    if config.batch % parts:
+        raise ValueError(f"batch: {config.batch}; allowed are multiples of {parts}, "
+                         "devices times accumulate")
+    return parts
 
 # %% ../nbs/11_trainer.ipynb #11-021
 class JointTrainer:
@@ -170,8 +186,9 @@ class JointTrainer:
         out: str | Path,  # the run's folder: checkpoint, history, weights
         progress: bool = True,  # show progress bars
     ):
-        self.config, self.out = config, Path(out)
-        self.fabric = _fabric(config)
+        config = fit_joints(config)
+        self.config, self.out, self.fabric = config, Path(out), _fabric(config)
+        self.parts = _parts(config, self.fabric.world_size)
         self.progress, self.step, self.seconds = progress, 0, 0.0
         torch.manual_seed(config.seed)
         self.system = PrivacySystem(config.system)
@@ -181,26 +198,34 @@ class JointTrainer:
         self.system.pose.load_state_dict(self.reference.state_dict())
         if config.start:
             self.system.load_state_dict(PrivacySystem.load(config.start).state_dict())
-        if config.pose_bf16:
-            self.system.pose.precision = self.reference.precision = torch.bfloat16
+        self._set_precision()
         self.average = _copied(self.system.pose)
         self._optimisers()
         self._resume()
 
-# %% ../nbs/11_trainer.ipynb #11-023
+# %% ../nbs/11_trainer.ipynb #11-022
+@patch
+def _set_precision(
+    self: JointTrainer,
+):
+    "Training passes of both estimators in 16 bits, where the config says so."
+    for pose in (self.system.pose, self.reference):
+        pose.precision = torch.bfloat16 if self.config.pose_bf16 else torch.float32
+
+# %% ../nbs/11_trainer.ipynb #11-024
 @patch
 def _check_folder(
     self: JointTrainer,
 ):
     "Write train.json, or compare with the one that is there."
     saved = self.out / "train.json"
-    if not saved.exists():
+    if not saved.exists() and self.fabric.is_global_zero:
         write_file(saved, json.dumps(self.config.to_dict(), indent=1))
-    elif TrainConfig.from_dict(json.loads(saved.read_text())) != self.config:
+    elif saved.exists() and TrainConfig.from_dict(json.loads(saved.read_text())) != self.config:
         raise ValueError(f"out: {self.out} holds another run; choose another folder, "
                          "or repeat that run's configuration to resume it")
 
-# %% ../nbs/11_trainer.ipynb #11-024
+# %% ../nbs/11_trainer.ipynb #11-025
 @patch
 def _optimisers(
     self: JointTrainer,
@@ -218,7 +243,7 @@ def _optimisers(
     }
     self.peaks = {"generators": config.lr, "pose": config.lr_pose, "critics": config.lr_critic}
 
-# %% ../nbs/11_trainer.ipynb #11-026
+# %% ../nbs/11_trainer.ipynb #11-027
 @patch
 def _reference(
     self: JointTrainer,
@@ -234,36 +259,34 @@ def _reference(
         path = shipped(name) if not Path(name).is_absolute() and not Path(name).exists() else name
         load_weights(estimator, path)
     if self.config.pretrain_steps:
-        fine_tune(estimator, self._batches(0, salt=2), self.config.pretrain_steps, lr=1e-3,
-                  progress=self.progress)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    estimator.save_weights(kept, metadata={"part": "pretrained"})
+        stream = step_batches(self.config, self.scenes, salt=2)
+        fine_tune(estimator, stream, self.config.pretrain_steps, lr=1e-3, progress=self.progress)
+    if self.fabric.is_global_zero:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        estimator.save_weights(kept, metadata={"part": "pretrained"})
     return estimator.eval()
 
-# %% ../nbs/11_trainer.ipynb #11-028
-@patch
-def _batches(
-    self: JointTrainer,
-    start: int,  # first step
-    salt: int = 0,  # another stream of the same run
-):
-    "Augmented batches from a step on; the same step always gives the same batch."
-    config = self.config
-    if not hasattr(self, "_scenes"):
-        share = -(-config.scenes // len(config.sizes))
-        self._scenes = [render_scenes(1000 + config.seed, share, size, config.people, "train",
-                                      self.progress) for size in config.sizes]
-    step = start
-    streams = [batches(scenes, config.batch, seed=config.seed + 10 * salt,
-                       start=-(-(start - k) // len(self._scenes)))
-               for k, scenes in enumerate(self._scenes)]
-    while True:
-        batch = next(streams[step % len(streams)])
-        generator = torch.Generator().manual_seed(hash((config.seed, salt, step)) % 2**62)
-        yield augment(batch, generator) if config.augment else batch
-        step += 1
-
 # %% ../nbs/11_trainer.ipynb #11-029
+@patch(as_prop=True)
+def scenes(
+    self: JointTrainer,
+) -> list:
+    "The training scenes, one entry a size; opened once."
+    if not hasattr(self, "_scenes"):
+        self._scenes = open_scenes(self.config, "train", self.progress)
+    return self._scenes
+
+
+@patch(as_prop=True)
+def steps(
+    self: JointTrainer,
+) -> int:
+    "The joint steps of the whole run."
+    if not self.config.epochs:
+        return self.config.steps
+    return self.config.epochs * (sum(map(len, self.scenes)) // self.config.batch)
+
+# %% ../nbs/11_trainer.ipynb #11-030
 @patch
 def train(
     self: JointTrainer,
@@ -273,7 +296,7 @@ def train(
 
     Ctrl-C (KeyboardInterrupt) saves a checkpoint and returns. Source: Huang et al. 2024, Eq. 12.
     """
-    history, last = [], min(self.config.steps, until or self.config.steps)
+    history, last = [], min(self.steps, until or self.steps)
     bar = tqdm(total=last, initial=self.step, disable=not self.progress, desc="joint", leave=False)
     try:
         for line in self.run(last):
@@ -283,13 +306,13 @@ def train(
             if self.step % self.config.every == 0:
                 self.checkpoint(history)
     except KeyboardInterrupt:
-        print(f"interrupted at step {self.step} of {self.config.steps}; "
+        print(f"interrupted at step {self.step} of {self.steps}; "
               "saved, train again to go on")
     bar.close()
     self.checkpoint(history)
     return history
 
-# %% ../nbs/11_trainer.ipynb #11-031
+# %% ../nbs/11_trainer.ipynb #11-032
 @patch
 def run(
     self: JointTrainer,
@@ -299,25 +322,57 @@ def run(
     began = time.time() - self.seconds
     joint = self.fabric.setup_module(JointStep(self.system, self.critics, self.config).train())
     critic = self.fabric.setup_module(CriticStep(self.critics).train())
-    stream = self._batches(self.step)
+    stream = self._stream()
     while self.step < last:
-        losses = self._joint_step(joint, critic, next(stream).to(self.fabric.device))
+        losses = self._joint_step(joint, critic, next(stream))
         self.step += 1
-        self.seconds = time.time() - began
-        yield {"step": self.step, "seconds": round(self.seconds, 2), **losses}
+        self.seconds, before = time.time() - began, self.seconds
+        yield {"step": self.step, "seconds": round(self.seconds, 2), **losses,
+               "images_s": round(self.config.batch / (self.seconds - before), 2),
+               "memory_mb": _memory(self.fabric.device)}
 
-# %% ../nbs/11_trainer.ipynb #11-032
+# %% ../nbs/11_trainer.ipynb #11-034
+def _memory(
+    device: torch.device,  # where the networks are
+) -> int:
+    "The most memory held so far, MiB; 0 where the system does not tell."
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, else KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20
+
+# %% ../nbs/11_trainer.ipynb #11-036
+@patch
+def _stream(
+    self: JointTrainer,
+):
+    "For every step from the present one on: this process's list of (batch, rehearsal) pairs."
+    config, device, rank = self.config, self.fabric.device, self.fabric.global_rank
+    main = step_batches(config, self.scenes, self.step)
+    more = (step_batches(config, self.scenes, self.step, salt=3, size=config.rehearse)
+            if config.rehearse else itertools.repeat(None))
+    mine = slice(rank * config.accumulate, (rank + 1) * config.accumulate)
+    for batch, extra in zip(main, more):
+        extras = split_batch(extra, self.parts) if extra else [None] * self.parts
+        parts = list(zip(split_batch(batch, self.parts), extras))[mine]
+        yield [tuple(part and part.to(device) for part in pair) for pair in parts]
+
+# %% ../nbs/11_trainer.ipynb #11-037
 @patch
 def _set_rates(
     self: JointTrainer,
 ):
     "Learning rates of this step: warm-up times exponential decay."
-    share = min(1.0, (self.step + 1) / 20) * self.config.decay ** (self.step / self.config.steps)
+    share = min(1.0, (self.step + 1) / 20) * self.config.decay ** (self.step / self.steps)
     for name, optimiser in self.optimisers.items():
         for group in optimiser.param_groups:
             group["lr"] = self.peaks[name] * share
 
-# %% ../nbs/11_trainer.ipynb #11-033
+# %% ../nbs/11_trainer.ipynb #11-038
 def _blend(
     average: dict,  # running average of a state dict, changed in place
     module: nn.Module,  # whose weights enter it
@@ -337,45 +392,85 @@ def _copied(
     "An independent copy of a state dict."
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
-# %% ../nbs/11_trainer.ipynb #11-035
+# %% ../nbs/11_trainer.ipynb #11-040
 @patch
 def _joint_step(
     self: JointTrainer,
     joint,  # the generators' side, set up by fabric
     critic,  # the critics' side, set up by fabric
-    batch: PoseBatch,  # on the right device
+    parts: list,  # (batch, rehearsal or None), worked off one after the other
 ) -> dict:
     "One alternating step: first the generators and the estimator, then the critics."
-    config = self.config
     self._set_rates()
-    generator = torch.Generator().manual_seed(hash((config.seed, 7, self.step)) % 2**62)
     self.critics.requires_grad_(False)
-    losses, portraits = joint(batch, generator)
-    for name in ("generators", "pose"):
-        self.optimisers[name].zero_grad(set_to_none=True)
-    self.fabric.backward(losses["total"])
+    self._clear("generators", "pose")
+    losses, portraits = self._accumulate(joint, parts)
     nn.utils.clip_grad_norm_(self.system.parameters(), 20.0)
     for name in ("generators", "pose"):
         self.optimisers[name].step()
-    _blend(self.average, self.system.pose, min(config.average, (1 + self.step) / (10 + self.step)))
+    _blend(self.average, self.system.pose,
+           min(self.config.average, (1 + self.step) / (10 + self.step)))
     self.critics.requires_grad_(True)
-    if config.lambda_gan and portraits[0]:
-        losses["critics"] = self._critic_step(critic(portraits))
-    return {name: round(float(value.detach()), 5) for name, value in losses.items()}
+    if self.config.lambda_gan and (any(p[0] for p in portraits) or self.fabric.world_size > 1):
+        losses["critics"] = self._critic_step(critic, portraits)
+    losses = self.fabric.all_reduce(losses, reduce_op="mean")
+    return {name: round(float(value), 5) for name, value in losses.items()}
 
-# %% ../nbs/11_trainer.ipynb #11-036
+# %% ../nbs/11_trainer.ipynb #11-041
+@patch
+def _accumulate(
+    self: JointTrainer,
+    joint,  # the generators' side, set up by fabric
+    parts: list,  # (batch, rehearsal or None)
+) -> tuple[dict, list]:
+    "Mean losses over the parts and each part's portraits; the gradients are added up."
+    sums, portraits = {}, []
+    for k, (batch, rehearsal) in enumerate(parts):
+        generator = _generator(self.config.seed, 7, self.step, k)
+        with self.fabric.no_backward_sync(joint, enabled=k + 1 < len(parts)):
+            losses, views = joint(batch, generator, rehearsal)
+            self.fabric.backward(losses["total"] / len(parts))
+        portraits += [views]
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0) + value.detach() / len(parts)
+    return sums, portraits
+
+# %% ../nbs/11_trainer.ipynb #11-042
+def _generator(
+    *numbers: int,  # that name it
+) -> torch.Generator:
+    "A generator on the CPU that these numbers decide."
+    return torch.Generator().manual_seed(hash(numbers) % 2**62)
+
+
+@patch
+def _clear(
+    self: JointTrainer,
+    *names: str,  # of optimisers
+):
+    "Forget the gradients of these optimisers' parameters."
+    for name in names:
+        self.optimisers[name].zero_grad(set_to_none=True)
+
+# %% ../nbs/11_trainer.ipynb #11-044
 @patch
 def _critic_step(
     self: JointTrainer,
-    loss: torch.Tensor,  # of the discriminators
+    critic,  # the critics' side, set up by fabric
+    portraits: list,  # of each part: (x, y, y', x'), lists of tensors
 ) -> torch.Tensor:
-    "Move the discriminators; returns the loss."
-    self.optimisers["critics"].zero_grad(set_to_none=True)
-    self.fabric.backward(loss)
+    "Move the discriminators; returns their mean loss over the parts."
+    self._clear("critics")
+    total = 0
+    for k, part in enumerate(portraits):
+        with self.fabric.no_backward_sync(critic, enabled=k + 1 < len(portraits)):
+            loss = critic(part) / len(portraits)
+            self.fabric.backward(loss)
+        total = total + loss.detach()
     self.optimisers["critics"].step()
-    return loss
+    return total
 
-# %% ../nbs/11_trainer.ipynb #11-038
+# %% ../nbs/11_trainer.ipynb #11-046
 @patch
 def _named(
     self: JointTrainer,
@@ -385,13 +480,15 @@ def _named(
     return {f"{part}.{name}": p for part, module in parts.items()
             for name, p in module.named_parameters()}
 
-# %% ../nbs/11_trainer.ipynb #11-039
+# %% ../nbs/11_trainer.ipynb #11-047
 @patch
 def checkpoint(
     self: JointTrainer,
     history: list,  # steps since the last call; emptied into history.jsonl
 ):
-    "Write checkpoint.safetensors, whole or not at all, then append the history."
+    "Write checkpoint.safetensors, whole or not at all, then append the history (one process)."
+    if not self.fabric.is_global_zero:
+        return
     tensors = {f"model/system.{k}": v for k, v in self.system.state_dict().items()}
     tensors |= {f"model/critics.{k}": v for k, v in self.critics.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in self.average.items()}
@@ -409,7 +506,7 @@ def checkpoint(
         file.writelines(json.dumps(line) + "\n" for line in fresh)
     self._written = self.step
 
-# %% ../nbs/11_trainer.ipynb #11-040
+# %% ../nbs/11_trainer.ipynb #11-048
 def _under(
     tensors: dict,  # tensors by path
     prefix: str,  # beginning of the wanted paths
@@ -417,7 +514,7 @@ def _under(
     "The tensors whose path begins with the prefix, without it."
     return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-# %% ../nbs/11_trainer.ipynb #11-042
+# %% ../nbs/11_trainer.ipynb #11-050
 @patch
 def _resume(
     self: JointTrainer,
@@ -443,7 +540,7 @@ def _resume(
     self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
     self._trim_history()
 
-# %% ../nbs/11_trainer.ipynb #11-043
+# %% ../nbs/11_trainer.ipynb #11-051
 @patch
 def _trim_history(
     self: JointTrainer,
@@ -455,58 +552,64 @@ def _trim_history(
     write_file(history, "".join(line + "\n" for line in kept), overwrite=True)
     self._written = self.step
 
-# %% ../nbs/11_trainer.ipynb #11-048
+# %% ../nbs/11_trainer.ipynb #11-058
 @patch
-def conventional(
+def _tuned(
     self: JointTrainer,
+    name: str,  # of the weights file
+    view,  # a `PoseBatch` to what the copy is shown
 ) -> PoseEstimator:
-    "The estimator fine-tuned on the plain guidance; trained at the first call, then kept."
-    path = self.out / "conventional.safetensors"
+    "A copy of the pretrained estimator, fine-tuned; trained at the first call, then kept."
+    path, config = self.out / f"{name}.safetensors", self.config
     estimator = copy.deepcopy(self.reference)
     if path.exists():
         load_weights(estimator, path)
         return estimator.eval()
-
-    def stream():
-        one, two = self._batches(0), self._batches(0, salt=1)
-        for first, second in zip(one, two):
-            yield guide_batch(self.system, _join(first, second))
-
     average = _copied(estimator)
-    estimator.precision = self.system.pose.precision
 
     def blend(step, terms):
-        _blend(average, estimator, min(self.config.average, (1 + step) / (10 + step)))
+        _blend(average, estimator, min(config.average, (1 + step) / (10 + step)))
 
-    fine_tune(estimator, stream(), self.config.steps, lr=self.config.lr_pose, callback=blend,
+    stream = map(view, step_batches(config, self.scenes, size=2 * config.batch + config.rehearse))
+    fine_tune(estimator, stream, self.steps, lr=config.lr_pose, callback=blend,
               progress=self.progress)
     estimator.load_state_dict(average)
-    estimator.save_weights(path, metadata={"part": "conventional"})
+    estimator.save_weights(path, metadata={"part": name})
     return estimator.eval()
 
-# %% ../nbs/11_trainer.ipynb #11-049
-def _join(
-    first: PoseBatch,  # N pictures
-    second: PoseBatch,  # pictures of the same size
-) -> PoseBatch:
-    "Both batches as one."
-    values = {name: torch.cat([value, getattr(second, name)])
-              for name, value in vars(first).items()}
-    values["index"] = torch.cat([first.index, second.index + len(first.images)])
-    return PoseBatch(**values)
+# %% ../nbs/11_trainer.ipynb #11-059
+@patch
+def conventional(
+    self: JointTrainer,
+) -> PoseEstimator:
+    "The estimator fine-tuned on the plain guidance."
+    return self._tuned("conventional", lambda batch: guide_batch(self.system, batch))
 
-# %% ../nbs/11_trainer.ipynb #11-051
+
+@patch
+def control(
+    self: JointTrainer,
+) -> PoseEstimator:
+    "The estimator fine-tuned on the raw pictures."
+    return self._tuned("control", lambda batch: batch)
+
+# %% ../nbs/11_trainer.ipynb #11-061
 @patch
 def finish(
     self: JointTrainer,
 ) -> dict:
-    "Save the system, fine-tune the conventional estimator, evaluate; returns and writes figures."
+    """Save the system, fine-tune the comparisons, evaluate; returns and writes the figures.
+
+    With several processes the first one does it, and the others return an empty dict."""
     self.system.eval()
     self.system.pose.load_state_dict(self.average)
-    conventional = self.conventional() if self.config.conventional else None
-    scenes = render_scenes(7, self.config.test_scenes, self.config.sizes[0], self.config.people,
-                           "test", self.progress)
-    figures = evaluate(self.system, scenes, self.reference, conventional, self.progress)
+    if not self.fabric.is_global_zero:
+        return {}
+    others = {}
+    if self.config.conventional:
+        others = {"conventional": self.conventional(), "control": self.control()}
+    scenes = open_scenes(self.config, "test", self.progress)[0]
+    figures = evaluate(self.system, scenes, self.reference, progress=self.progress, **others)
     notes = {"train": self.config.to_dict(), "figures": figures,
              "steps": self.step, "seconds": round(self.seconds), "threads": torch.get_num_threads(),
              "cores": os.cpu_count()}
