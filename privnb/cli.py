@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'GUIDANCES', 'complain', 'gather', 'targets', 'each', 'read_boxes', 'boxes_for', 'estimator_from',
-           'open_system', 'enhance', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'demo', 'parser',
-           'main']
+           'open_system', 'enhance', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'data_check',
+           'demo', 'parser', 'main']
 
 # %% ../nbs/90_cli.ipynb #90-005
 import argparse
@@ -254,7 +254,7 @@ def open_system(
     system = PrivacySystem.load(args.system, recoverer=recoverer)
     if getattr(args, "pose", None):
         system.pose = estimator_from(args.pose, system.config.pose, args.fetch)
-    return system
+    return system.at(getattr(args, "guidance", None), getattr(args, "radius", None))
 
 # %% ../nbs/90_cli.ipynb #90-034
 def enhance(
@@ -304,7 +304,7 @@ def recover(
     return each(args, work)
 
 # %% ../nbs/90_cli.ipynb #90-037
-PRESETS = ("smoke", "lecture", "shipped", "reference", "paper")
+PRESETS = ("smoke", "lecture", "continuous", "shipped", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
 
@@ -316,8 +316,11 @@ def train_config(
 
     from privnb.config import preset
 
-    changes = {name: getattr(args, name) for name in ("seed", "steps", "start")}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    names = ("seed", "steps", "epochs", "start", "data", "batch", "devices", "accumulate",
+             "accelerator", "precision", "pretrained", "pretrain_steps")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.size:
+        changes["sizes"] = (args.size,)
     if not args.config:
         return preset(args.preset or "lecture", args.guidance, args.radius, **changes)
     config = _config_from(args.config)
@@ -350,10 +353,12 @@ def train(
 
     trainer = JointTrainer(train_config(args), args.out, progress=not args.quiet)
     trainer.train()
-    if trainer.step < trainer.config.steps:
+    if trainer.step < trainer.steps:
         return 130
-    print_table(trainer.finish())
-    print(f"system saved in {args.out}")
+    figures = trainer.finish()
+    if trainer.fabric.is_global_zero:
+        print_table(figures)
+        print(f"system saved in {args.out}")
     return 0
 
 # %% ../nbs/90_cli.ipynb #90-041
@@ -371,42 +376,67 @@ def evaluate(
     args: argparse.Namespace,  # of `privnb evaluate`
 ) -> int:
     "Measure a system on scenes of held-out people; writes the figures as JSON."
-    from privnb import trainer
+    from privnb import figures as room
     from privnb.images import ImageError, write_file
+    from privnb.loading import open_scenes
     from privnb.system import PrivacySystem
 
     if args.json and Path(args.json).exists() and not args.overwrite:
         raise ImageError(f"{args.json}: exists already and is kept (--overwrite replaces it)")
-    system = PrivacySystem.load(args.system)
-    run = system.notes.get("train", {})
-    count = args.scenes or run.get("test_scenes", 200)
-    size, people = run.get("sizes", [160])[0], tuple(run.get("people", (1, 3)))
+    system = PrivacySystem.load(args.system).at(args.guidance, args.radius)
+    config = _judged_on(system.notes.get("train", {}), args)
     others = _others(args.system, system.config.pose)
-    scenes = trainer.render_scenes(7, count, size, people, "test", not args.quiet)
-    figures = trainer.evaluate(system, scenes, *others, progress=not args.quiet)
+    scenes = open_scenes(config, "test", not args.quiet)[0]
+    figures = room.evaluate(system, scenes, progress=not args.quiet, **others)
     figures = {k: v if math.isfinite(v) else None for k, v in figures.items()}
     print_table(figures)
     if args.json:
         content = {**figures, "system": str(args.system), "fingerprint": system.fingerprint(),
-                   "scenes": count, "size": size, "people": people}
+                   "guidance": system.config.guidance.to_dict(), "data": config.data,
+                   "scenes": len(scenes), "size": config.sizes[0], "people": config.people}
         write_file(args.json, json.dumps(content, indent=1) + "\n", args.overwrite)
     return 0
 
 # %% ../nbs/90_cli.ipynb #90-044
+def _judged_on(
+    run: dict,  # how the system was trained, as far as it says
+    args: argparse.Namespace,  # of `privnb evaluate`
+):
+    "A `TrainConfig` that says on what the system is judged: as it was trained, or as asked."
+    from privnb.config import TrainConfig
+
+    told = {name: run[name] for name in ("data", "test_scenes", "sizes", "people") if name in run}
+    told |= {"data": args.data} if args.data else {}
+    told |= {"test_scenes": args.scenes} if args.scenes else {}
+    return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
+
+# %% ../nbs/90_cli.ipynb #90-046
 def _others(
     folder: str | Path,  # a system's folder, or "default"
     like: dict,  # how the system's estimator is built
-) -> tuple:
-    "The unaware estimator, and the conventional one where the run kept it."
+) -> dict:
+    "The unaware estimator, and those for comparison that the run kept, by name."
     from privnb.system import shipped
 
     folder = shipped() if str(folder) == "default" else Path(folder)
-    parts = [folder / f"{name}.safetensors" for name in ("pretrained", "conventional")]
-    unaware = parts[0] if parts[0].is_file() else shipped("pose.safetensors")
-    return (estimator_from(unaware, like),
-            estimator_from(parts[1], like) if parts[1].is_file() else None)
+    names = ("pretrained", "conventional", "control")
+    parts = {name: folder / f"{name}.safetensors" for name in names}
+    if not parts["pretrained"].is_file():
+        parts["pretrained"] = shipped("pose.safetensors")
+    return {name: estimator_from(path, like) for name, path in parts.items() if path.is_file()}
 
-# %% ../nbs/90_cli.ipynb #90-046
+# %% ../nbs/90_cli.ipynb #90-049
+def data_check(
+    args: argparse.Namespace,  # of `privnb data check`
+) -> int:
+    "Look at a data set as a whole; 0 when nothing is wrong with it, else 1."
+    from privnb.check import check_data
+
+    report = check_data(args.path)
+    print(report)
+    return 1 if report.problems else 0
+
+# %% ../nbs/90_cli.ipynb #90-050
 def demo(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> int:
@@ -432,7 +462,7 @@ def demo(
         print(f"see {Path(args.out) / 'grid.png'}")
     return int(failed > 0)
 
-# %% ../nbs/90_cli.ipynb #90-047
+# %% ../nbs/90_cli.ipynb #90-051
 def _photographs(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> tuple[list, int]:
@@ -453,7 +483,7 @@ def _photographs(
     return [(path, lambda path=path, target=target: read(path, target))
             for path, target in targets(paths, args.out).items()], failed
 
-# %% ../nbs/90_cli.ipynb #90-048
+# %% ../nbs/90_cli.ipynb #90-053
 def _print_demo(
     content: dict,  # of metrics.json
 ) -> None:
@@ -465,7 +495,7 @@ def _print_demo(
         cells = ("-" if None in pair else f"{pair[0]:.1f}, {pair[1]:.3f}" for pair in pairs)
         print(f"{row['file'][-37:]:<38}{row['people']:>7}" + "".join(f"{c:>16}" for c in cells))
 
-# %% ../nbs/90_cli.ipynb #90-050
+# %% ../nbs/90_cli.ipynb #90-055
 def _at_least(
     kind: type,  # int or float
     least: float,  # smallest value allowed
@@ -481,7 +511,7 @@ def _at_least(
         return value
     return convert
 
-# %% ../nbs/90_cli.ipynb #90-051
+# %% ../nbs/90_cli.ipynb #90-056
 def _common(
     command: argparse.ArgumentParser,  # one that takes pictures
     paths: str = "+",  # how many: + at least one, * any number
@@ -495,7 +525,7 @@ def _common(
                          help="a system's folder; default: the weights in the package")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
-# %% ../nbs/90_cli.ipynb #90-052
+# %% ../nbs/90_cli.ipynb #90-057
 def _finding(
     command: argparse.ArgumentParser,  # one that looks for people
 ) -> None:
@@ -508,7 +538,7 @@ def _finding(
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
 
-# %% ../nbs/90_cli.ipynb #90-054
+# %% ../nbs/90_cli.ipynb #90-059
 def _on_pictures(
     commands,  # argparse's subparsers
 ) -> None:
@@ -518,6 +548,7 @@ def _on_pictures(
     _finding(command)
     command.add_argument("--side", type=_at_least(int, 0), default=1024,
                          help="longest side, pixels; 0 keeps all (1024)")
+    _strength(command)
     command.set_defaults(run=demo)
     text = "protect everybody in photographs; EXIF data and colour profiles are not carried over"
     command = commands.add_parser("enhance", help=text, description=text)
@@ -525,6 +556,7 @@ def _on_pictures(
     _finding(command)
     command.add_argument("--allow-empty", action="store_true",
                          help="copy pictures in which nobody is found")
+    _strength(command)
     command.set_defaults(run=enhance)
     command = commands.add_parser("recover", help="recover what this system enhanced")
     _common(command)
@@ -532,7 +564,16 @@ def _on_pictures(
                          help="accept pictures whose pixels were changed since")
     command.set_defaults(run=recover)
 
-# %% ../nbs/90_cli.ipynb #90-055
+# %% ../nbs/90_cli.ipynb #90-060
+def _strength(
+    command: argparse.ArgumentParser,  # one that protects or trains
+) -> None:
+    "The guidance that leads; a system is refused a strength that it was not trained for."
+    command.add_argument("--guidance", choices=GUIDANCES, help="what the enhanced people look like")
+    command.add_argument("--radius", type=_at_least(float, 0),
+                         help="its strength, pixels of the reference portrait")
+
+# %% ../nbs/90_cli.ipynb #90-061
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
@@ -541,21 +582,56 @@ def _running(
     command.add_argument("--preset", choices=PRESETS, help="where values start (lecture)")
     command.add_argument("--config", metavar="FILE", help="train.json or config.json of a run, "
                          "to repeat it")
-    command.add_argument("--guidance", choices=GUIDANCES, help="what the enhanced people look like")
-    command.add_argument("--radius", type=_at_least(float, 0), help="its strength, pixels")
+    _strength(command)
     command.add_argument("--seed", type=_at_least(int, 0), help="of scenes, order and weights (0)")
     command.add_argument("--start", metavar="SYSTEM", help="a run's folder to begin with")
     command.add_argument("--steps", type=_at_least(int, 1), help="joint steps")
+    _scaling(command)
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
     command.add_argument("system", metavar="SYSTEM", help="a system's folder, or default")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
+    _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
+    command.add_argument("--data", metavar="SPEC", help="scenes (rendered), coco:DIR, mpii:DIR or "
+                         "yolo:FILE (as trained)")
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=evaluate)
 
-# %% ../nbs/90_cli.ipynb #90-056
+# %% ../nbs/90_cli.ipynb #90-063
+def _looking(
+    commands,  # argparse's subparsers
+) -> None:
+    "The command data."
+    command = commands.add_parser("data", help="look at a data set")
+    command.add_argument("action", choices=("check",), help="what it is, and what is wrong with it")
+    command.add_argument("path", metavar="PATH", help="a folder, a YAML or JSON file, or coco:DIR, "
+                         "mpii:DIR, yolo:FILE")
+    command.set_defaults(run=data_check)
+
+# %% ../nbs/90_cli.ipynb #90-065
+def _scaling(
+    command: argparse.ArgumentParser,  # the command train
+) -> None:
+    "What a run is fed, and on what it runs."
+    command.add_argument("--data", metavar="SPEC", help="scenes (rendered), coco:DIR, mpii:DIR or "
+                         "yolo:FILE")
+    command.add_argument("--size", type=_at_least(int, 32), help="side of the pictures, pixels")
+    command.add_argument("--epochs", type=_at_least(int, 1), help="passes over the data")
+    command.add_argument("--pretrained", metavar="FILE", help="weights that the estimator starts "
+                         'from (.safetensors of ours); "" for none')
+    command.add_argument("--pretrain-steps", type=_at_least(int, 0), help="steps of the estimator "
+                         "on raw pictures before the joint run")
+    command.add_argument("--batch", type=_at_least(int, 1), help="scenes a step, all processes")
+    command.add_argument("--accelerator", choices=("cpu", "cuda", "auto"), help="where it runs")
+    command.add_argument("--devices", type=_at_least(int, 1), help="processes that share a step")
+    command.add_argument("--accumulate", type=_at_least(int, 1), help="parts of a process's share, "
+                         "one after the other")
+    command.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"),
+                         help="of the joint step")
+
+# %% ../nbs/90_cli.ipynb #90-066
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -564,12 +640,13 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _on_pictures(commands)
     _running(commands)
+    _looking(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="print tracebacks too")
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-058
+# %% ../nbs/90_cli.ipynb #90-068
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -587,6 +664,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-060
+# %% ../nbs/90_cli.ipynb #90-070
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -7,6 +7,7 @@ __all__ = ['LARGEST', 'CELL', 'WEIGHTS', 'SystemConfig', 'Portraits', 'PrivacySy
            'Enhanced', 'RecoveryRefused', 'digest']
 
 # %% ../nbs/10_system.ipynb #10-004
+import copy
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as packed_tensors
 from torch import nn
 
+from .continuous import strength_code
 from .generators import build_generator
 from .guidance import Guidance
 from .images import quantize, to_tensor, to_uint8, write_file
@@ -35,8 +37,9 @@ class SystemConfig:
     "Everything that must be known to build a system's networks and to apply them."
 
     guidance: Guidance = Guidance("pixelate", 12.0)  # A, what leads G_X
-    generator: str = "edge"  # G_X and G_Y: edge, unet7, unet8, resnet6, resnet9
+    generator: str = "edge"  # G_X and G_Y: edge, continuous, unet7, unet8, resnet6, resnet9
     options: dict = field(default_factory=dict)  # passed on to the generators
+    ranges: dict = field(default_factory=dict)  # continuous: kind -> least and most radius, pixels
     guided: bool = True  # G_X also sees A(x) and starts from it; G_Y starts from y'
     carrier: float = 0.1  # strength of the carrier that edge generators start from, 0: none
     portrait: int = 256  # side that the guidance's radius is meant for, pixels
@@ -64,7 +67,9 @@ def from_dict(
     unknown = sorted(set(values) - set(cls.__dataclass_fields__))
     if unknown:
         raise ValueError(f"config: unknown entries {unknown}")
-    return cls(**{**values, "guidance": Guidance.from_dict(values["guidance"])})
+    ranges = {kind: tuple(limits) for kind, limits in values.get("ranges", {}).items()}
+    guidance = Guidance.from_dict(values["guidance"])
+    return cls(**{**values, "guidance": guidance, "ranges": ranges})
 
 # %% ../nbs/10_system.ipynb #10-012
 LARGEST = 4096  # pixels; portraits up to this side are never resampled when native
@@ -157,6 +162,53 @@ class WeightsError(ValueError):
 
 # %% ../nbs/10_system.ipynb #10-021
 @patch
+def code(
+    self: PrivacySystem,
+    side: int,  # of the portraits, pixels
+) -> dict:
+    "What a continuous generator is told of the guidance, as keyword arguments; else nothing."
+    if not self.config.ranges:
+        return {}
+    guidance = self.config.guidance
+    radius = guidance.radius * side / self.config.portrait
+    return {"code": strength_code(guidance.kind, radius, side)}
+
+# %% ../nbs/10_system.ipynb #10-022
+@patch
+def at(
+    self: PrivacySystem,
+    kind: str | None = None,  # pixelate or blur; None: as it is
+    radius: float | None = None,  # pixels of the reference portrait; None: as it is
+) -> PrivacySystem:
+    "The same networks under another guidance. Raises: ValueError for one it was not trained for."
+    old = self.config.guidance
+    kind, radius = kind or old.kind, old.radius if radius is None else float(radius)
+    low, high = self.config.ranges.get(kind, (math.inf, -math.inf))
+    if (kind, radius) != (old.kind, old.radius) and not low <= radius <= high:
+        known = [f"{k} {a:g} to {b:g}" for k, (a, b) in self.config.ranges.items()]
+        raise ValueError(f"guidance: {kind} {radius:g}; this system was trained for "
+                         + (", ".join(known) or f"{old.kind} {old.radius:g} only"))
+    view = copy.copy(self)
+    view.config = replace(self.config, guidance=replace(old, kind=kind, radius=radius))
+    return view
+
+# %% ../nbs/10_system.ipynb #10-024
+@patch
+def sampled(
+    self: PrivacySystem,
+    generator: torch.Generator,  # on the CPU
+) -> PrivacySystem:
+    "A view under a random guidance of the ranges, radius log-uniform; itself without ranges."
+    if not self.config.ranges:
+        return self
+    kinds = sorted(self.config.ranges)
+    kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+    low, high = self.config.ranges[kind]
+    share = torch.rand((), generator=generator).item()
+    return self.at(kind, low * (high / low) ** share)
+
+# %% ../nbs/10_system.ipynb #10-027
+@patch
 def enhance_portraits(
     self: PrivacySystem,
     portraits: torch.Tensor,  # x, (M, 3, S, S) in [0, 1]
@@ -165,12 +217,13 @@ def enhance_portraits(
     "The guided portraits y and the enhanced ones y', 8-bit; NaN where G_X fails."
     guided = self.guide(portraits, generator)
     if self.config.guided:
-        made = self.enhancer(torch.cat([portraits, guided], 1), base=guided)
+        made = self.enhancer(torch.cat([portraits, guided], 1), base=guided,
+                             **self.code(portraits.shape[-1]))
     else:
         made = self.enhancer(portraits)
     return guided, quantize(torch.where(made.isfinite(), made, torch.nan))
 
-# %% ../nbs/10_system.ipynb #10-023
+# %% ../nbs/10_system.ipynb #10-029
 @patch
 def enhance_batch(
     self: PrivacySystem,
@@ -198,7 +251,7 @@ def enhance_batch(
     originals, guided = ([part[k] for k in back] for part in (originals, guided))
     return pictures, Portraits(squares, index, originals, guided, enhanced)
 
-# %% ../nbs/10_system.ipynb #10-025
+# %% ../nbs/10_system.ipynb #10-031
 @patch
 def recover_batch(
     self: PrivacySystem,
@@ -214,23 +267,28 @@ def recover_batch(
     if self.recoverer is None:
         raise WeightsError("recoverer: this system carries none; recovery needs "
                            "recoverer.safetensors beside it")
-    network = self.recoverer if self.config.guided else (lambda y, base: self.recoverer(y))
+    def network(y, base):
+        if not self.config.guided:
+            return self.recoverer(y)
+        return self.recoverer(y, base=base, **self.code(y.shape[-1]))
+
     return recover_portraits(network, images, squares, index, self.size, order)
 
-# %% ../nbs/10_system.ipynb #10-033
+# %% ../nbs/10_system.ipynb #10-039
 @patch
 def fingerprint(
     self: PrivacySystem,
 ) -> str:
     "16 hexadecimal digits that name the enhancer and its config."
     digest = hashlib.sha256()
-    known = {k: v for k, v in self.config.to_dict().items() if k != "pose"}
+    apart = {"pose"} | ({"guidance"} if self.config.ranges else {"ranges"})
+    known = {k: v for k, v in self.config.to_dict().items() if k not in apart}
     digest.update(json.dumps(known, sort_keys=True).encode())
     for name, value in sorted(self.enhancer.state_dict().items()):
         digest.update(name.encode() + value.detach().half().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-036
+# %% ../nbs/10_system.ipynb #10-042
 def _packed(
     module: nn.Module,  # whose weights
     half: bool,  # store floating numbers in 16 bits
@@ -243,7 +301,7 @@ def _packed(
         tensors[name] = value.detach().cpu().contiguous()
     return packed_tensors(tensors, {k: str(v) for k, v in metadata.items()})
 
-# %% ../nbs/10_system.ipynb #10-038
+# %% ../nbs/10_system.ipynb #10-044
 @patch
 def save(
     self: PrivacySystem,
@@ -268,7 +326,7 @@ def save(
     write_file(folder / "config.json", text + "\n", overwrite)
     return folder
 
-# %% ../nbs/10_system.ipynb #10-040
+# %% ../nbs/10_system.ipynb #10-046
 def load_weights(
     module: nn.Module,  # receives the weights
     path: str | Path,  # a safetensors file
@@ -295,7 +353,7 @@ def load_weights(
     module.load_state_dict(tensors)
     return metadata
 
-# %% ../nbs/10_system.ipynb #10-042
+# %% ../nbs/10_system.ipynb #10-048
 WEIGHTS = "assets/weights"  # inside the package: systems and estimators that ship with it
 
 
@@ -321,7 +379,7 @@ def _built(
     system.notes = content
     return system
 
-# %% ../nbs/10_system.ipynb #10-043
+# %% ../nbs/10_system.ipynb #10-049
 @patch(cls_method=True)
 def load(
     cls: PrivacySystem,
@@ -344,7 +402,7 @@ def load(
             raise WeightsError(f"{key}: belongs to another enhancer")
     return system.eval()
 
-# %% ../nbs/10_system.ipynb #10-051
+# %% ../nbs/10_system.ipynb #10-057
 @dataclass
 class Enhanced:
     "An enhanced photograph and the record that recovery needs."
@@ -369,7 +427,7 @@ def digest(
     "16 hexadecimal digits that change with any pixel."
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/10_system.ipynb #10-053
+# %% ../nbs/10_system.ipynb #10-059
 @patch
 def estimate(
     self: PrivacySystem,
@@ -385,7 +443,7 @@ def estimate(
              for size in sizes if size == min(sizes) or max(image.shape[:2]) > min(sizes)]
     return _merge(found)
 
-# %% ../nbs/10_system.ipynb #10-054
+# %% ../nbs/10_system.ipynb #10-060
 def _merge(
     found: list,  # `Prediction`s of one photograph
     overlap: float = 0.45,  # intersection over union beyond which two are one person
@@ -413,7 +471,7 @@ def _area(
     "Square pixels."
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
-# %% ../nbs/10_system.ipynb #10-056
+# %% ../nbs/10_system.ipynb #10-062
 def _inside(
     boxes,  # (P, 4) array, tensor or list; empty for nobody
     shape: tuple,  # of the image, (H, W, 3)
@@ -439,7 +497,7 @@ def _checked(
         raise ValueError(f"image: {came}; allowed is an array (H, W, 3) uint8")
     return image
 
-# %% ../nbs/10_system.ipynb #10-058
+# %% ../nbs/10_system.ipynb #10-064
 def _fail_closed(
     system: PrivacySystem,  # in evaluation mode
     whole: torch.Tensor,  # the photograph (1, 3, H, W)
@@ -459,7 +517,7 @@ def _fail_closed(
         pictures.append(fill_portraits(pasted, filled, index[:len(filled)]))
     return *pictures, squares, filled
 
-# %% ../nbs/10_system.ipynb #10-059
+# %% ../nbs/10_system.ipynb #10-065
 @patch
 def enhance(
     self: PrivacySystem,
@@ -480,11 +538,13 @@ def enhance(
     with torch.no_grad():
         picture, guided, squares, filled = _fail_closed(self, whole, people[order], boxes[small])
     pixels = to_uint8(picture)[0]
+    guidance = self.config.guidance
     record = {"system": self.fingerprint(), "squares": squares.int().tolist(),
-              "filled": filled.int().tolist(), "digest": digest(pixels)}
+              "filled": filled.int().tolist(), "digest": digest(pixels),
+              "guidance": [guidance.kind, guidance.radius]}
     return Enhanced(pixels, to_uint8(guided)[0], record)
 
-# %% ../nbs/10_system.ipynb #10-061
+# %% ../nbs/10_system.ipynb #10-067
 def _accept(
     image: np.ndarray,  # (H, W, 3) uint8
     record: dict | None,  # what came with it
@@ -506,7 +566,18 @@ def _accept(
         raise RecoveryRefused(f"the record is damaged ({error})") from error
     return tuple(parts)
 
-# %% ../nbs/10_system.ipynb #10-062
+# %% ../nbs/10_system.ipynb #10-068
+def _told(
+    record: dict,  # of a continuous system
+) -> tuple:
+    "Kind and radius under which a picture was enhanced, else RecoveryRefused."
+    try:
+        kind, radius = record["guidance"]
+        return str(kind), float(radius)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecoveryRefused(f"the record is damaged (guidance: {error})") from error
+
+# %% ../nbs/10_system.ipynb #10-069
 @patch
 def recover(
     self: PrivacySystem,
@@ -519,8 +590,9 @@ def recover(
     Raises: RecoveryRefused for a picture without a record, of another system, or changed since.
     """
     squares, filled = _accept(_checked(image), record, self.fingerprint(), changed)
+    system = self.at(*_told(record)) if self.config.ranges else self
     index = torch.zeros(len(squares) + len(filled), dtype=torch.int64)
     order = torch.arange(len(squares))
     with torch.no_grad():
-        picture, _ = self.recover_batch(to_tensor(image), squares, index[:len(squares)], order)
+        picture, _ = system.recover_batch(to_tensor(image), squares, index[:len(squares)], order)
     return to_uint8(fill_portraits(picture, filled, index[:len(filled)]))[0]

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import miniatures
 import numpy as np
 import pytest
 import torch
@@ -431,7 +432,7 @@ def few():
 
 KEYS = {f"{kind}_o{view}" for kind in ("psnr", "ssim") for view in "apr"} | {
     "ap50_p", "ap50_r", "ap50_o", "ap50_o_pre", "ap50_p_unaware", "ap50_a_unaware",
-    "ap50_p_conventional"}
+    "ap50_p_conventional", "ap50_o_control"}
 
 
 def test_train_resume_evaluate(place, few, capsys):
@@ -456,6 +457,46 @@ def test_train_resume_evaluate(place, few, capsys):
     status, lines = run(capsys, *common)
     assert status == 1 and "figures.json" in lines[0] and "is kept" in lines[0]
     assert run(capsys, "train", "--config", "whole/config.json", "--out", "whole", "--quiet")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["coco", "mpii"])
+def test_the_paper_preset_runs_on_data_sets(place, capsys, kind):
+    "From start to figures, on miniatures in the real formats and at a fraction of the size."
+    data = {"coco": miniatures.write_coco, "mpii": miniatures.write_mpii}[kind]
+    data("people")
+    assert main(["data", "check", f"{kind}:people"]) == 0
+    assert f"{kind} of {kind.upper()}" in capsys.readouterr().out
+    common = ("--quiet", "--accelerator", "cpu", "--guidance", "pixelate", "--radius", "12")
+    assert run(capsys, "train", "--preset", "paper", "--data", f"{kind}:people", "--size", "64",
+               "--batch", "2", "--steps", "1", "--pretrain-steps", "1", "--out", "made",
+               *common)[0] == 0
+    assert KEYS <= set(json.loads(Path("made/metrics.json").read_text()))
+    joints = {"coco": 17, "mpii": 16}[kind]
+    system = PrivacySystem.load("made")
+    assert system.pose.config["keypoints"] == joints and system.config.generator == "unet7"
+    shown = make_scene(1, 0, size=96, people=(1, 1))
+    protected = system.enhance(shown.image, shown.boxes)
+    assert system.recover(protected.image, protected.record).shape == shown.image.shape
+
+
+def test_other_joints_need_other_weights(place, capsys):
+    miniatures.write_mpii("people")
+    status, lines = run(capsys, "train", "--preset", "smoke", "--data", "mpii:people", "--quiet",
+                        "--out", "made")
+    assert status == 1 and "pretrained: pose.safetensors has 17 joints" in lines[0]
+
+
+def test_data_check_tells_what_is_missing(place, capsys):
+    assert run(capsys, "data", "check", "nowhere")[0] == 1
+    miniatures.write_coco("people")
+    next(Path("people/train2017").iterdir()).unlink()
+    assert main(["data", "check", "coco:people"]) == 1
+    assert "train2017" in capsys.readouterr().out
+
+
+def test_a_strength_that_was_not_trained_is_refused(place, capsys):
+    status, lines = run(capsys, "demo", "--guidance", "blur", "--radius", "3", "--out", "shown")
+    assert status == 1 and "trained for pixelate 12 only" in lines[0]
 
 
 def test_an_interrupted_run_is_130_and_goes_on(place, few, capsys, monkeypatch):
