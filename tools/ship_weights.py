@@ -25,7 +25,7 @@ from privnb.system import PrivacySystem, shipped
 COMMANDS = """python tools/pretrain_pose.py --out runs/pose --steps 4200
 privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --out runs/shipped
 python tools/refine_recoverer.py runs/shipped --out runs/refined --steps {refined}
-python tools/compare_pose.py runs/shipped
+python tools/compare_pose.py runs/shipped --only conventional
 python tools/ship_weights.py runs/refined --comparisons runs/shipped"""
 
 
