@@ -18,7 +18,7 @@ from .datasets import as_labels, complain, held_out
 from .images import ImageError
 
 # %% ../nbs/02a_mpii.ipynb #02-007
-MPII_ADDRESS = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
+MPII_ADDRESS = "http://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 FETCH_MPII = (
     f"fetch {MPII_ADDRESS}mpii_human_pose_v1.tar.gz (12 GB, the folder images) and {MPII_ADDRESS}"
     "mpii_human_pose_v1_u12_2.zip (mpii_human_pose_v1_u12_1.mat), and unpack both into ")
