@@ -152,15 +152,19 @@ def missing_in_words(
     results: dict,  # row's name -> records
     seeds: tuple = (0, 1, 2),  # that were asked for
 ) -> str:
-    "What is not there, seed by seed; `complete` if nothing is missing."
-    parts = []
+    "What is not there, seeds that lack the same rows together; `complete` if nothing is missing."
+    alike: dict[tuple, list] = {}
     for seed in seeds:
-        absent = [row.name for row in table.rows
-                  if seed not in {record["seed"] for record in results.get(row.name, [])}]
+        known = {name for name, part in results.items() if seed in {r["seed"] for r in part}}
+        absent = tuple(row.name for row in table.rows if row.name not in known)
         if absent:
-            names = "all" if len(absent) == len(table.rows) else "; ".join(absent)
-            parts.append(f"seed {seed}: {names} ({len(absent)} of {len(table.rows)} rows)")
-    return f"missing: {', '.join(parts)}" if parts else "complete"
+            alike.setdefault(absent, []).append(seed)
+    parts = []
+    for absent, which in alike.items():
+        names = "all rows" if len(absent) == len(table.rows) else "; ".join(absent)
+        seeds_ = f"seed{'s' * (len(which) > 1)} {', '.join(map(str, which))}"
+        parts.append(f"{names} ({len(absent)} of {len(table.rows)}, {seeds_})")
+    return f"missing: {' and '.join(parts)}" if parts else "complete"
 
 # %% ../nbs/12c_results.ipynb #12-021
 @dataclass(frozen=True)

@@ -486,9 +486,13 @@ def checkpoint(
     self: JointTrainer,
     history: list,  # steps since the last call; emptied into history.jsonl
 ):
-    "Write checkpoint.safetensors, whole or not at all, then append the history (one process)."
+    "Append the history, then write checkpoint.safetensors, whole or not at all (one process)."
     if not self.fabric.is_global_zero:
         return
+    fresh = [line for line in history if line["step"] > getattr(self, "_written", 0)]
+    with (self.out / "history.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in fresh)
+    self._written = self.step
     tensors = {f"model/system.{k}": v for k, v in self.system.state_dict().items()}
     tensors |= {f"model/critics.{k}": v for k, v in self.critics.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in self.average.items()}
@@ -500,11 +504,6 @@ def checkpoint(
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     notes = {"step": str(self.step), "seconds": str(self.seconds)}
     write_file(self.out / "checkpoint.safetensors", save(tensors, notes), overwrite=True)
-    written = getattr(self, "_written", 0)
-    fresh = [line for line in history if line["step"] > written]
-    with (self.out / "history.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in fresh)
-    self._written = self.step
 
 # %% ../nbs/11_trainer.ipynb #11-048
 def _under(
@@ -522,7 +521,7 @@ def _resume(
     "Go back to the folder's checkpoint, if it has one."
     path = self.out / "checkpoint.safetensors"
     if not path.exists():
-        return
+        return self._trim_history()
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         notes = file.metadata()
@@ -545,12 +544,13 @@ def _resume(
 def _trim_history(
     self: JointTrainer,
 ):
-    "Drop the lines of history.jsonl that lie beyond the checkpoint."
-    history = self.out / "history.jsonl"
-    lines = history.read_text().splitlines() if history.exists() else []
+    "Drop the lines of history.jsonl that lie beyond the checkpoint, and one that was cut."
+    history, self._written = self.out / "history.jsonl", self.step
+    if not history.exists() or not self.fabric.is_global_zero:
+        return
+    lines = [line for line in history.read_text().splitlines() if line.endswith("}")]
     kept = [line for line in lines if json.loads(line)["step"] <= self.step]
     write_file(history, "".join(line + "\n" for line in kept), overwrite=True)
-    self._written = self.step
 
 # %% ../nbs/11_trainer.ipynb #11-058
 @patch

@@ -99,6 +99,23 @@ def test_killed_between_checkpoints(straight, tmp_path, monkeypatch):
     assert same(weights(straight), weights(resumed))
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_killed_between_history_and_checkpoint(straight, tmp_path, step):
+    "The history is ahead of the weights, its last line cut: nothing is lost or taken twice."
+    if step:
+        JointTrainer(smoke(), tmp_path, progress=False).train(until=step)
+    else:
+        JointTrainer(smoke(), tmp_path, progress=False)
+    ahead = (straight.out / "history.jsonl").read_text().splitlines()[step:]
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write("\n".join(ahead)[:-7])
+    resumed = JointTrainer(smoke(), tmp_path, progress=False)
+    resumed.train()
+    assert same(weights(straight), weights(resumed))
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
 def test_rehearsal_and_parts_resume_too(tmp_path):
     config = smoke(rehearse=2, accumulate=2)
     whole = JointTrainer(config, tmp_path / "whole", progress=False)
