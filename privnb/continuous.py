@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 
 from .carrier import CarrierReader, CarrierWriter
@@ -68,11 +69,9 @@ class ContinuousGenerator(EdgeGenerator):
         self,
         in_channels: int = 6,  # 6: portrait and guidance (enhancer), 3: enhanced (recoverer)
         carriers: dict | None = None,  # kind -> strength of its carrier; None: CARRIERS
-        carrier: float = 0.0,  # taken for the interface, unused: see `carriers`
-        smooth: bool = False,  # likewise
-        **options,  # of `EdgeGenerator`: width, blocks, unshuffle
+        **options,  # of `EdgeGenerator`: width, blocks, unshuffle, residual
     ):
-        super().__init__(in_channels, carrier=0.0, **options)
+        super().__init__(in_channels, **options)
         u = self.multiple // 2
         made = {k: CarrierWriter(u, s) if in_channels == 6 else CarrierReader(u, s, k == "blur")
                 for k, s in (carriers or CARRIERS).items()}
@@ -96,8 +95,9 @@ def _modulated(
     return 0.1 * body.tail(h)
 
 # %% ../nbs/05a_continuous.ipynb #05-016
-def _forward(
-    self,
+@patch
+def forward(
+    self: ContinuousGenerator,
     x: torch.Tensor,  # as in `Generator`, (N, C, H, W) in [0, 1]
     base: torch.Tensor,  # guidance or enhanced portrait that is corrected, (N, 3, H, W)
     code: torch.Tensor,  # condition (4,), from `strength_code`
@@ -112,5 +112,4 @@ def _forward(
     return base + self.body.shuffle(cells)[..., :height, :width] / 2
 
 
-ContinuousGenerator.forward = _forward
 GENERATORS["continuous"] = (ContinuousGenerator, {})

@@ -198,25 +198,44 @@ def collect(
     name: str = "lecture",  # preset whose records are wanted
     data: str = "scenes",  # what was trained on
 ) -> list:
-    "Write STEM_TABLE.json for each table that has a record, and its strips; returns the paths."
-    wanted = {"preset": name, "data": data, "base": {}}
-    records = [r for r in records_in(out) if all(r[k] == v for k, v in wanted.items())]
+    "Write or complete STEM_TABLE.json for each table with a record, and its strips; the paths."
+    asked = (name, data, {})
+    records = [r for r in records_in(out) if (r["preset"], r["data"], r["base"]) == asked]
     results, made, stem = gather(records, tables), [], _stem(name, data)
     for key, table in tables.items():
-        rows = {row.name: _public(results[row.name], table) for row in table.rows
-                if row.name in results}
+        rows = {r.name: _public(results[r.name], table) for r in table.rows if r.name in results}
         if rows:
-            content = {"table": key, "title": table.title, "preset": name, "rows": rows}
             made.append(Path(to) / f"{stem}_{key}.json")
+            content = {"table": key, "title": table.title, "preset": name,
+                       "rows": _joined(_kept(made[-1]), rows)}
             write_file(made[-1], json.dumps(content, indent=1) + "\n", overwrite=True)
-        for row in (row for row in table.pictures if row.name in rows):
+        for row in (r for r in table.pictures if r.name in results):
             strip = Path(out) / "strips" / f"{results[row.name][0]['run']}.jpg"
             if strip.exists():
                 made.append(Path(to) / strip_name(row, name, data))
                 write_file(made[-1], strip.read_bytes(), overwrite=True)
     return made
 
-# %% ../nbs/12d_report.ipynb #12-027
+# %% ../nbs/12d_report.ipynb #12-028
+def _kept(
+    path: Path,  # a file that `collect` wrote before, or none
+) -> dict:
+    "Its rows: name -> records."
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+
+
+def _joined(
+    old: dict,  # row's name -> records
+    new: dict,  # likewise; they count where both have a seed
+) -> dict:
+    "The records of both, in the order of the seeds."
+    joined = {}
+    for name in {**new, **old}:
+        seeds = {record["seed"]: record for record in [*old.get(name, []), *new.get(name, [])]}
+        joined[name] = [seeds[seed] for seed in sorted(seeds)]
+    return joined
+
+# %% ../nbs/12d_report.ipynb #12-030
 def _stem(
     name: str,  # preset
     data: str,  # what was trained on
@@ -234,7 +253,7 @@ def strip_name(
     words = "".join(c if c.isalnum() else "_" for c in row.name)
     return f"{_stem(name, data)}_{words}.jpg"
 
-# %% ../nbs/12d_report.ipynb #12-029
+# %% ../nbs/12d_report.ipynb #12-032
 def _public(
     records: list,  # of one row
     table: Table,  # whose figures keep their intervals
@@ -257,7 +276,7 @@ def _rounded(value):
         return [_rounded(part) for part in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
-# %% ../nbs/12d_report.ipynb #12-030
+# %% ../nbs/12d_report.ipynb #12-033
 def read_results(
     folder: str | Path,  # of files that `collect` wrote
     tables: dict,  # name -> `Table`: the plan

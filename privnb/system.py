@@ -268,6 +268,7 @@ def recover_batch(
         raise WeightsError("recoverer: this system carries none; recovery needs "
                            "recoverer.safetensors beside it")
     def network(y, base):
+        "G_Y, with what it is told besides."
         if not self.config.guided:
             return self.recoverer(y)
         return self.recoverer(y, base=base, **self.code(y.shape[-1]))

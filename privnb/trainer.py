@@ -27,7 +27,8 @@ from .datasets import PoseBatch
 from .figures import evaluate, guide_batch
 from .generators import PatchDiscriminator
 from .images import write_file
-from .loading import fit_joints, join_batches, open_scenes, split_batch, step_batches
+from .loading import (fit_joints, join_batches, open_scenes, seeded, split_batch,
+                            step_batches)
 from . import losses as terms
 from .pose import PoseEstimator, fine_tune
 from .portraits import portrait_mask
@@ -426,7 +427,7 @@ def _accumulate(
     "Mean losses over the parts and each part's portraits; the gradients are added up."
     sums, portraits = {}, []
     for k, (batch, rehearsal) in enumerate(parts):
-        generator = _generator(self.config.seed, 7, self.step, k)
+        generator = seeded(self.config.seed, 7, self.step, k)
         with self.fabric.no_backward_sync(joint, enabled=k + 1 < len(parts)):
             losses, views = joint(batch, generator, rehearsal)
             self.fabric.backward(losses["total"] / len(parts))
@@ -436,13 +437,6 @@ def _accumulate(
     return sums, portraits
 
 # %% ../nbs/11_trainer.ipynb #11-042
-def _generator(
-    *numbers: int,  # that name it
-) -> torch.Generator:
-    "A generator on the CPU that these numbers decide."
-    return torch.Generator().manual_seed(hash(numbers) % 2**62)
-
-
 @patch
 def _clear(
     self: JointTrainer,

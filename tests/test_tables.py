@@ -359,6 +359,16 @@ def test_paths_of_a_machine_are_not_collected(tmp_path):
     assert read_results(tmp_path, tables, "smoke", "coco:DIR")[MOSAIC.name]
 
 
+def test_what_was_collected_before_stays(tmp_path):
+    tables, kept = plan("smoke", ("2",)), tmp_path / "kept"
+    for row in (MOSAIC, BLUR):
+        record = records(row, [{"ap50_p": 70.0}])[0] | {"run": run_key(row_config(row, "smoke"))}
+        (tmp_path / row.guidance / "rows").mkdir(parents=True)
+        (tmp_path / row.guidance / "rows/a.json").write_text(json.dumps(record))
+        collect(tmp_path / row.guidance, kept, tables, "smoke")
+    assert sorted(read_results(kept, tables, "smoke")) == sorted([MOSAIC.name, BLUR.name])
+
+
 def test_two_processes_for_one_row(tmp_path):
     "The second one waits for the first, and finds the row done."
     children = [subprocess.Popen(command(MOSAIC, tmp_path), stderr=subprocess.DEVNULL)
