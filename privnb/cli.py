@@ -412,13 +412,13 @@ def _judged_on(
 
 # %% ../nbs/90_cli.ipynb #90-046
 def _others(
-    folder: str | Path,  # a system's folder, or "default"
+    folder: str | Path,  # a system's folder, "default" or "continuous"
     like: dict,  # how the system's estimator is built
 ) -> dict:
     "The unaware estimator, and those for comparison that the run kept, by name."
-    from privnb.system import shipped
+    from privnb.system import folder_of, shipped
 
-    folder = shipped() if str(folder) == "default" else Path(folder)
+    folder = folder_of(folder)
     names = ("pretrained", "conventional", "control")
     parts = {name: folder / f"{name}.safetensors" for name in names}
     if not parts["pretrained"].is_file():
@@ -538,7 +538,7 @@ def _common(
     command.add_argument("--out", default=out, required=out is None, metavar="DIR",
                          help="folder of the outputs, made if missing")
     command.add_argument("--system", default="default", metavar="SYSTEM",
-                         help="a system's folder; default: the weights in the package")
+                         help="a system's folder; default or continuous: from the package")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
 # %% ../nbs/90_cli.ipynb #90-059
@@ -606,7 +606,7 @@ def _running(
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
-    command.add_argument("system", metavar="SYSTEM", help="a system's folder, or default")
+    command.add_argument("system", metavar="SYSTEM", help="a system's folder, default or continuous")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
     _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")

@@ -36,7 +36,7 @@ from .pose import PoseEstimator
 from .report import records_in, write_tables
 from .results import belongs, gather, read_record
 from .rows import Row, row_command, row_config, run_key
-from .system import PrivacySystem, load_weights
+from .system import PrivacySystem, SystemConfig, load_weights
 from .trainer import JointTrainer
 
 # %% ../nbs/12e_tables.ipynb #12-008
@@ -245,6 +245,22 @@ def _step_of(
         return int(file.metadata()["step"])
 
 # %% ../nbs/12e_tables.ipynb #12-024
+def _control_key(
+    config: TrainConfig,  # of the run
+) -> str:
+    "Equal for runs whose controls are equal."
+    return run_key(replace(config, system=SystemConfig(pose=config.system.pose)))
+
+
+def _copy(
+    source: Path,  # a file, or nothing
+    target: Path,  # left alone if it exists
+) -> None:
+    "Copy the file if it is there and the copy is not."
+    if source.exists() and not target.exists():
+        write_file(target, source.read_bytes(), overwrite=True)
+
+# %% ../nbs/12e_tables.ipynb #12-027
 def _judged(
     config: TrainConfig,  # of the run
     folder: Path,  # of the run
@@ -254,7 +270,10 @@ def _judged(
 ) -> Evaluation:
     "The run, trained if it has to be, on the row's data."
     if not (folder / "config.json").exists():
+        shared = out / "controls" / f"{_control_key(config)}.safetensors"
+        _copy(shared, folder / "control.safetensors")
         train_run(config, folder, progress)
+        _copy(folder / "control.safetensors", shared)
     gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     system, judges = load_run(folder, "cuda" if gpu else "cpu")
     scenes = test_data(config, row.test)
@@ -262,7 +281,7 @@ def _judged(
         _strip(system, scenes, out / "strips" / f"{folder.name}.jpg")
     return evaluate_system(system, scenes, **judges, progress=progress)
 
-# %% ../nbs/12e_tables.ipynb #12-025
+# %% ../nbs/12e_tables.ipynb #12-028
 def _record(
     row: Row,  # what is judged
     name: str,  # preset
@@ -288,7 +307,7 @@ def _facts(
             "hours": round(notes["seconds_all"] / 3600, 5), "threads": notes["threads"],
             "machine": machine(), "date": time.strftime("%Y-%m-%d")}
 
-# %% ../nbs/12e_tables.ipynb #12-032
+# %% ../nbs/12e_tables.ipynb #12-035
 def _alone(
     served: list,  # (row, seed) of one run
     common: dict,  # name, data, out, base
@@ -313,7 +332,7 @@ def _alone(
             last = [x for x in log.read_text(encoding="utf-8").splitlines() if x.strip()][-1:]
             raise RuntimeError((last or [f"ended with status {done.returncode}"])[0])
 
-# %% ../nbs/12e_tables.ipynb #12-033
+# %% ../nbs/12e_tables.ipynb #12-036
 def _here(
     pending: dict,  # run key -> (row, seed) that it serves
     common: dict,  # name, data, out, base
@@ -328,7 +347,7 @@ def _here(
         except Exception as error:
             yield key, error
 
-# %% ../nbs/12e_tables.ipynb #12-034
+# %% ../nbs/12e_tables.ipynb #12-037
 def _beside(
     pending: dict,  # run key -> (row, seed) that it serves
     common: dict,  # name, data, out, base
@@ -347,7 +366,7 @@ def _beside(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
-# %% ../nbs/12e_tables.ipynb #12-036
+# %% ../nbs/12e_tables.ipynb #12-039
 def run_tables(
     out: str | Path,  # folder of runs, rows and tables; made if missing
     name: str = "lecture",  # preset
@@ -373,7 +392,7 @@ def run_tables(
         report(planned, seeds, **common)
     return state_of(planned, seeds, **common) | {"failed": failed}
 
-# %% ../nbs/12e_tables.ipynb #12-037
+# %% ../nbs/12e_tables.ipynb #12-040
 def _told(
     out: str | Path,  # folder of the tables
     key: str,  # of the run
@@ -400,7 +419,7 @@ def _pending(
              for key, served in runs.items()}
     return {key: served for key, served in open_.items() if served}
 
-# %% ../nbs/12e_tables.ipynb #12-038
+# %% ../nbs/12e_tables.ipynb #12-041
 def state_of(
     planned: dict,  # from `plan`
     seeds: tuple,  # that are wanted
@@ -418,7 +437,7 @@ def state_of(
             "files": [path for path in sorted((Path(out) / "tables").glob("*"))
                       if path.stem in ("index", *planned)]}
 
-# %% ../nbs/12e_tables.ipynb #12-040
+# %% ../nbs/12e_tables.ipynb #12-043
 def report(
     planned: dict,  # from `plan`
     seeds: tuple,  # that are shown
@@ -433,7 +452,7 @@ def report(
                and all(r[field] == value for field, value in wanted.items())]
     return write_tables(planned, gather(records, planned), out / "tables")
 
-# %% ../nbs/12e_tables.ipynb #12-047
+# %% ../nbs/12e_tables.ipynb #12-050
 def parser() -> argparse.ArgumentParser:
     "The options of a single row."
     whole = argparse.ArgumentParser("python -m privnb.tables", description="Compute one row.")
@@ -451,7 +470,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/12e_tables.ipynb #12-048
+# %% ../nbs/12e_tables.ipynb #12-051
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -469,6 +488,6 @@ def main(
         return 1
     return 0
 
-# %% ../nbs/12e_tables.ipynb #12-051
+# %% ../nbs/12e_tables.ipynb #12-054
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())
