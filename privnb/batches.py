@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from .images import COCO_NAMES, COCO_SKELETON, FLIP_INDEX, SKELETON_COLOURS, to_tensor
 
@@ -161,19 +162,18 @@ def collate(
     )
 
 # %% ../nbs/01b_batches.ipynb #01-027
-def _stream(
-    dataset,  # gives scenes
+def _orders(
+    length: int,  # scenes of the data set
     size: int,  # scenes a batch
     seed: int,  # decides the order
     step: int,  # first step to give
 ):
-    "The endless stream behind `batches`."
-    per_epoch = len(dataset) // size
+    "For every step from there on the numbers of its scenes, without end."
+    per_epoch = length // size
     while True:
         epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
-        chosen = order[position * size : (position + 1) * size]
-        yield collate([dataset[int(i)] for i in chosen])
+        order = np.random.default_rng((seed, epoch)).permutation(length)
+        yield order[position * size : (position + 1) * size].tolist()
         step += 1
 
 # %% ../nbs/01b_batches.ipynb #01-029
@@ -182,6 +182,7 @@ def batches(
     batch_size: int,  # scenes a batch, >= 1
     seed: int = 0,  # decides the order of every epoch, >= 0
     start: int = 0,  # first step to give, >= 0
+    workers: int = 0,  # processes that read ahead; 0: none
 ):
     """An endless stream of batches: epochs of shuffled scenes, the short rest of an epoch dropped.
 
@@ -191,4 +192,6 @@ def batches(
         raise ValueError(f"batch_size: {batch_size}; allowed is 1 to {len(dataset)}, the scenes")
     if start < 0:
         raise ValueError(f"start: {start}; allowed is 0 or more")
-    return _stream(dataset, batch_size, seed, start)
+    order = _orders(len(dataset), batch_size, seed, start)
+    return iter(DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=workers,
+                           generator=torch.Generator()))

@@ -317,7 +317,7 @@ def train_config(
     from privnb.config import preset
 
     names = ("seed", "steps", "epochs", "start", "data", "batch", "devices", "accumulate",
-             "accelerator", "precision", "pretrained", "pretrain_steps")
+             "accelerator", "precision", "pretrained", "pretrain_steps", "workers")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.size:
         changes["sizes"] = (args.size,)
@@ -658,6 +658,7 @@ def _scaling(
                          "one after the other")
     command.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"),
                          help="of the joint step")
+    command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
 # %% ../nbs/90_cli.ipynb #90-068
 def parser() -> argparse.ArgumentParser:

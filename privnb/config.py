@@ -62,6 +62,7 @@ class Optimisation:
     devices: int = 1  # processes that share a step's batch
     accumulate: int = 1  # parts in which a process works off its share
     precision: str = "32-true"  # lightning-fabric
+    workers: int = 0  # processes that read pictures ahead, for each stream of pictures
     pose_bf16: bool = True  # the estimator's training passes in bfloat16
     every: int = 100  # steps between checkpoints
 
@@ -103,7 +104,7 @@ PRESETS = {
                             ranges={"pixelate": (4.0, 16.0), "blur": (2.0, 12.0)})),
     "shipped": replace(LECTURE, preset="shipped", steps=700, batch=6, rehearse=8, scenes=1500,
                        system=SystemConfig(pose=POSE, options={"carrier": 0.15}),
-                       sizes=(160, 224, 288), people=(0, 4), conventional=False, every=25),
+                       sizes=(160, 224, 288), people=(0, 8), conventional=False, every=25),
 }
 
 # %% ../nbs/10a_config.ipynb #10-016
@@ -114,7 +115,7 @@ PRESETS |= {
                             pose={"config": "yolov8s-pose"}),
         people=(1, 3), rehearse=0, critic={}, lambda_correlation=0.0, lr=2e-4, lr_pose=2e-4,
         decay=0.1, pretrained="",
-        pretrain_steps=20000, accelerator="auto", every=500),
+        pretrain_steps=20000, accelerator="auto", workers=4, every=500),
 }
 PRESETS["paper"] = replace(PRESETS["reference"], preset="paper", lr=3.5e-5, lr_critic=3.5e-5,
                            lr_pose=3.5e-5)

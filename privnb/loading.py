@@ -99,7 +99,8 @@ def step_batches(
     "Augmented batches from a step on; the same step always gives the same batch."
     step, kinds = start, len(scenes)
     streams = [batches(part, size or config.batch, seed=config.seed + 10 * salt,
-                       start=-(-(start - k) // kinds)) for k, part in enumerate(scenes)]
+                       start=-(-(start - k) // kinds), workers=config.workers)
+               for k, part in enumerate(scenes)]
     while True:
         batch = next(streams[step % kinds])
         yield augment(batch, seeded(config.seed, salt, step)) if config.augment else batch

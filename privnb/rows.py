@@ -149,7 +149,7 @@ def _differences(
     return found
 
 
-NEUTRAL = ("every", "preset")  # fields without influence on what a run computes
+NEUTRAL = ("every", "preset", "workers")  # fields without influence on what a run computes
 
 
 def run_key(

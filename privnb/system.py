@@ -213,15 +213,17 @@ def enhance_portraits(
     self: PrivacySystem,
     portraits: torch.Tensor,  # x, (M, 3, S, S) in [0, 1]
     generator: torch.Generator | None = None,  # randomness of a noise guidance
+    rounded: bool = True,  # to 8 bits, as a file holds them
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    "The guided portraits y and the enhanced ones y', 8-bit; NaN where G_X fails."
+    "The guided portraits y and the enhanced ones y'; NaN where G_X fails."
     guided = self.guide(portraits, generator)
     if self.config.guided:
         made = self.enhancer(torch.cat([portraits, guided], 1), base=guided,
                              **self.code(portraits.shape[-1]))
     else:
         made = self.enhancer(portraits)
-    return guided, quantize(torch.where(made.isfinite(), made, torch.nan))
+    made = torch.where(made.isfinite(), made, torch.nan)
+    return guided, quantize(made) if rounded else made
 
 # %% ../nbs/10_system.ipynb #10-029
 @patch
@@ -231,6 +233,7 @@ def enhance_batch(
     boxes: torch.Tensor,  # people (M, 4), xyxy in pixels
     index: torch.Tensor,  # (M,) which image
     generator: torch.Generator | None = None,  # randomness of a noise guidance
+    rounded: bool = True,  # to 8 bits, as a file holds them
 ) -> tuple[torch.Tensor, Portraits]:
     """Enhanced pictures and their portraits; the gradient reaches G_X.
 
@@ -239,7 +242,7 @@ def enhance_batch(
     originals, guided = [], []
 
     def _through(x, side):
-        y, made = self.enhance_portraits(x, generator)
+        y, made = self.enhance_portraits(x, generator, rounded)
         originals.extend(x)
         guided.extend(y)
         return made

@@ -84,7 +84,30 @@ def test_equal_curves_are_one_run():
     lines = {line.label: line.row for line in plan("lecture", ("threshold",))["threshold"].lines}
     plain = {lines[f"T = 0, {mode}"] for mode in ("paper", "hinge", "huber", "l1")}
     assert plain == {lines[f"T = {zone}, l1"] for zone in ("0.02", "0.05", "0.1")}
-    assert lines["T = 0.02, paper"] == MOSAIC
+    assert lines["T = 0.02, paper"] == changed(MOSAIC, steps=200)
+
+
+def test_comparisons_take_a_third_of_the_steps_and_the_tables_of_the_estimator_all():
+    tables = plan("lecture")
+    for name, table in tables.items():
+        brief = name in ("table4", "lambda", "threshold", "resolution", "scenes")
+        assert {row_config(row).steps for row in table.rows} == {200 if brief else 600}, name
+        assert ("A third of the preset's steps: 200." in table.note) == brief
+    assert {row_config(row, "paper").epochs for table in plan("paper").values()
+            for row in table.rows} == {120}
+
+
+def test_runs_of_one_seed_share_their_control(tmp_path):
+    rows = [MOSAIC, BLUR]
+    keys = [run_key(row_config(row, "smoke", seed=0, base=FEW)) for row in rows]
+    compute_row(rows[0], "smoke", "scenes", 0, tmp_path, FEW, progress=False)
+    controls = list((tmp_path / "controls").glob("*"))
+    marked = controls[0].stat().st_mtime_ns
+    compute_row(rows[1], "smoke", "scenes", 0, tmp_path, FEW, progress=False)
+    assert list((tmp_path / "controls").glob("*")) == controls and len(controls) == 1
+    assert controls[0].stat().st_mtime_ns == marked
+    one, other = ((tmp_path / "runs" / key / "control.safetensors").read_bytes() for key in keys)
+    assert one == other == controls[0].read_bytes()
 
 
 def test_names_are_checked():
