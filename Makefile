@@ -20,15 +20,17 @@ export YOLO_CONFIG_DIR := $(CURDIR)/$(VENV)/yolo
 export YOLO_VERBOSE := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest notebooks lab sync lint hooks clean
+.PHONY: help demo test pytest notebooks lab labs docs sync lint hooks clean
 
 help:
 	@echo "make demo       the main job on sample photographs, into $(OUT)/"
 	@echo "make test       the tests, then every notebook"
 	@echo "make pytest     the tests only"
 	@echo "make notebooks  the notebooks only (slow cells left out), $(JOBS) at a time"
-	@echo "make lab        JupyterLab in nbs/"
+	@echo "make lab        JupyterLab on the start page: the explorers live, and a map"
+	@echo "make docs       the documentation site, without a network: _docs/html/index.html"
 	@echo "make sync       modules and README from the notebooks, notebooks cleaned"
+	@echo "make labs       the released labs from their sources, by nbgrader"
 	@echo "make lint       ruff"
 	@echo "make hooks      git drivers for notebooks and the pre-commit check, for this clone"
 	@echo "make clean      remove caches, builds and $(OUT)/ (.venv stays)"
@@ -61,12 +63,19 @@ notebooks: $(STAMP)
 		$(BIN)/nbdev-test --n-workers $(JOBS) --do-print --timing
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab --notebook-dir=nbs
+	$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/start.ipynb
+
+docs: $(STAMP)
+	$(BIN)/python tools/docs/make_docs.py --jobs $(JOBS)
+
+labs: $(STAMP)
+	$(BIN)/python tools/pack_labs.py
 
 sync: $(STAMP)
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/make_readme.py
+	$(BIN)/python tools/make_map.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check privnb tests tools
@@ -75,6 +84,6 @@ hooks: $(STAMP)
 	sh tools/install_hooks.sh $(VENV)
 
 clean:
-	rm -rf $(OUT) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache _docs
 	find nbs privnb tests tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d \
 		-prune -exec rm -rf {} +

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'GUIDANCES', 'complain', 'gather', 'targets', 'each', 'read_boxes', 'boxes_for', 'estimator_from',
            'open_system', 'enhance', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'tables',
-           'data_check', 'demo', 'parser', 'main']
+           'data_check', 'demo', 'export', 'parser', 'main']
 
 # %% ../nbs/90_cli.ipynb #90-005
 import argparse
@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import privnb
+from .labs import add_lab
 
 # %% ../nbs/90_cli.ipynb #90-008
 def complain(
@@ -304,7 +305,7 @@ def recover(
     return each(args, work)
 
 # %% ../nbs/90_cli.ipynb #90-037
-PRESETS = ("smoke", "lecture", "continuous", "shipped", "reference", "paper")
+PRESETS = ("smoke", "lecture", "continuous", "shipped", "sliders", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
 
@@ -606,7 +607,7 @@ def _running(
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
-    command.add_argument("system", metavar="SYSTEM", help="a system's folder, default or continuous")
+    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
     _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
@@ -660,7 +661,48 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-068
+# %% ../nbs/90_cli.ipynb #90-069
+def export(
+    args: argparse.Namespace,  # the command's arguments
+) -> int:
+    "`privnb export`: a system's networks as ONNX files, each checked against torch."
+    from privnb.export import run_export
+
+    return run_export(args)
+
+# %% ../nbs/90_cli.ipynb #90-070
+def _exporting(
+    commands,  # where commands are added
+) -> None:
+    "The command export."
+    command = commands.add_parser("export", help="write a system's networks as ONNX files")
+    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
+    command.add_argument("--to", choices=("onnx",), default="onnx", help="kind of file (onnx)")
+    command.add_argument("--part", default="all", help="which (all)",
+                         choices=("enhancer", "recoverer", "pose", "guidance", "all"))
+    _strength(command)
+    command.add_argument("--out", required=True, metavar="DIR", help="folder of the files")
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
+    command.set_defaults(run=export)
+    _form(command)
+
+# %% ../nbs/90_cli.ipynb #90-072
+def _form(
+    command: argparse.ArgumentParser,  # the command export
+) -> None:
+    "How the files are written."
+    command.add_argument("--opset", type=_at_least(int, 16), default=18,
+                         help="operator set (18); 17 for TensorRT 8.5")
+    command.add_argument("--dynamic", action="store_true", help="free sizes, for privnb.edge")
+    command.add_argument("--side", type=_at_least(int, 32), default=256,
+                         help="side of portraits where the size is fixed, pixels (256)")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument("--half", action="store_true", help="half precision")
+    kind.add_argument("--int8", action="store_true", help="8 bits, judged on held-out people")
+    command.add_argument("--symmetric", action="store_true", default=None,
+                         help="8 bits as TensorRT wants them")
+
+# %% ../nbs/90_cli.ipynb #90-073
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -670,12 +712,14 @@ def parser() -> argparse.ArgumentParser:
     _on_pictures(commands)
     _running(commands)
     _looking(commands)
+    _exporting(commands)
+    add_lab(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="print tracebacks too")
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-070
+# %% ../nbs/90_cli.ipynb #90-075
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -693,6 +737,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-072
+# %% ../nbs/90_cli.ipynb #90-077
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

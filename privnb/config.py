@@ -104,8 +104,12 @@ PRESETS = {
                             ranges={"pixelate": (4.0, 16.0), "blur": (2.0, 12.0)})),
     "shipped": replace(LECTURE, preset="shipped", steps=700, batch=6, rehearse=8, scenes=1500,
                        system=SystemConfig(pose=POSE, options={"carrier": 0.15}),
-                       sizes=(160, 224, 288), people=(0, 8), conventional=False, every=25),
+                       sizes=(160, 224, 288), people=(0, 4), conventional=False, every=25),
 }
+PRESETS["sliders"] = replace(
+    PRESETS["shipped"], preset="sliders", steps=1400, people=(0, 6),
+    system=SystemConfig(generator="continuous", pose=POSE,
+                        ranges={"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}))
 
 # %% ../nbs/10a_config.ipynb #10-016
 PRESETS |= {
@@ -122,7 +126,7 @@ PRESETS["paper"] = replace(PRESETS["reference"], preset="paper", lr=3.5e-5, lr_c
 
 # %% ../nbs/10a_config.ipynb #10-018
 def preset(
-    name: str,  # smoke, lecture, continuous, shipped, paper, reference
+    name: str,  # one of PRESETS
     guidance: str | None = None,  # blur, pixelate, noise; None: the preset's own
     radius: float | None = None,  # of the guidance, pixels of a portrait of the reference side
     **changes,  # any field of `TrainConfig`

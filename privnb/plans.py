@@ -212,7 +212,8 @@ def _lambda(
         claims.append(Claim(f"more {weight} does what it asks for: {figure} at x 2 is {word} "
                             "that at x 0.1", (pair,), paper=False))
     return Table("lambda", "Weights of the loss", _SWEEP, tuple(lines), tuple(claims),
-                 note="Multiples of the preset's weights, one at a time, pixelation 12." + _note(name))
+                 note="Multiples of the preset's weights, one at a time, pixelation 12."
+                      + _note(name))
 
 # %% ../nbs/12b_plans.ipynb #12-026
 DEAD_ZONES, MODES = (0.0, 0.02, 0.05, 0.1), ("paper", "hinge", "huber", "l1")

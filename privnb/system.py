@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as packed_tensors
 from torch import nn
 
+from .compact import from_bytes, to_bytes
 from .continuous import strength_code
 from .generators import build_generator
 from .guidance import Guidance
@@ -297,12 +298,14 @@ def _packed(
     module: nn.Module,  # whose weights
     half: bool,  # store floating numbers in 16 bits
     metadata: dict,  # strings
+    compact: bool = False,  # store matrices in 8 bits
 ) -> bytes:
     "A safetensors file as bytes."
     tensors = {}
     for name, value in module.state_dict().items():
         value = value.half() if half and value.is_floating_point() else value
         tensors[name] = value.detach().cpu().contiguous()
+    tensors = to_bytes(module.state_dict()) if compact else tensors
     return packed_tensors(tensors, {k: str(v) for k, v in metadata.items()})
 
 # %% ../nbs/10_system.ipynb #10-044
@@ -313,6 +316,7 @@ def save(
     half: bool = False,  # 16-bit weights
     overwrite: bool = False,  # replace existing files
     notes: dict | None = None,  # training config, figures; JSON-serialisable
+    compact: bool = False,  # the estimator's matrices in 8 bits, see room 09b
 ) -> Path:
     """Write the system's folder, each file whole or not at all.
 
@@ -325,7 +329,8 @@ def save(
     for name, module in parts.items():
         if module is not None:
             kept = {**mark, "part": name, "config": json.dumps(self.config.to_dict())}
-            write_file(folder / f"{name}.safetensors", _packed(module, half, kept), overwrite)
+            packed = _packed(module, half, kept, compact and name == "pose")
+            write_file(folder / f"{name}.safetensors", packed, overwrite)
     text = json.dumps(content, indent=1, default=float)
     write_file(folder / "config.json", text + "\n", overwrite)
     return folder
@@ -341,7 +346,7 @@ def load_weights(
     """
     path = Path(path)
     try:
-        tensors = load_file(path)
+        tensors = from_bytes(load_file(path))
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError as error:

@@ -564,3 +564,24 @@ def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
     entry, = json.loads(Path("demo_out/metrics.json").read_text())["images"]
     assert entry["psnr_op"] <= entry["psnr_oa"] + 1 and entry["ssim_op"] <= entry["ssim_oa"] + 0.05
     assert entry["psnr_or"] >= 30 and entry["ssim_or"] >= 0.9
+
+
+def test_export_writes_checked_files_and_overwrites_nothing(tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert cli.main(["export", "default", "--part", "guidance", "--dynamic", "--out",
+                     str(tmp_path)]) == 0
+    path = tmp_path / "guidance.onnx"
+    assert "guidance.onnx" in capsys.readouterr().out
+    assert onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    before = path.read_bytes()
+    assert cli.main(["export", "default", "--part", "guidance", "--out", str(tmp_path)]) == 1
+    assert "guidance.onnx" in capsys.readouterr().err and path.read_bytes() == before
+
+
+def test_lab_copies_the_course_once(tmp_path, capsys):
+    folder = tmp_path / "course"
+    assert cli.main(["lab", str(folder)]) == 0
+    assert list(folder.rglob("*.ipynb"))
+    assert cli.main(["lab", str(folder)]) == 1
+    assert str(folder) in capsys.readouterr().err

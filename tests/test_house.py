@@ -256,7 +256,8 @@ def test_notebook_is_clean(path):
         assert all(output.get("execution_count") is None for output in cell["outputs"])
         assert all(output["output_type"] != "error" for output in cell["outputs"])
     again = json.loads(path.read_text(encoding="utf-8"))
-    clean_nb(again)
+    keys = pyproject()["tool"]["nbdev"]["allowed_cell_metadata_keys"]
+    clean_nb(again, allowed_cell_metadata_keys=keys)
     assert again == notebook(path), "run nbdev-clean"
 
 

@@ -1,0 +1,328 @@
+"The runner without torch against the training side, for frames and boxes of any kind."
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privnb import frames
+from privnb.edge import EdgeError, EdgeSystem, Found, decode, letterbox, places, suppress
+from privnb.export import export_system
+from privnb.figures import render_scenes
+from privnb.guidance import Guidance
+from privnb.images import to_tensor
+from privnb.metrics import psnr
+from privnb.portable import export_part
+from privnb.portraits import crop_portraits, portrait_mask
+from privnb.pose import _letterbox
+from privnb.scenes import make_scene
+from privnb.system import PrivacySystem, SystemConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def system():
+    return PrivacySystem.load()
+
+
+@pytest.fixture(scope="module")
+def folder(system, tmp_path_factory):
+    out = tmp_path_factory.mktemp("camera")
+    for part in ("enhancer", "pose"):
+        export_part(system, part, out / f"{part}.onnx", opset=17, side=96, count=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def edge(folder):
+    return EdgeSystem(folder, threads=1)
+
+
+def noise(height, width, seed=0):
+    "A frame of smooth colours with noise on it, (H, W, 3) uint8."
+    rng = np.random.default_rng(seed)
+    rough = rng.uniform(0, 255, (height // 16 + 2, width // 16 + 2, 3)).repeat(16, 0).repeat(16, 1)
+    return np.clip(rough[:height, :width] + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def levels(one, other):
+    return np.abs(one.astype(int) - other)
+
+
+@st.composite
+def frames_and_boxes(draw):
+    height, width = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    edges = st.floats(-60, 400, width=32)
+    boxes = []
+    for _ in range(draw(st.integers(0, 8))):
+        (x0, x1), (y0, y1) = (sorted((draw(edges), draw(edges))) for _ in range(2))
+        boxes.append((x0, y0, x1, y1))
+    return noise(height, width, draw(st.integers(0, 99))), np.array(boxes, np.float32).reshape(-1, 4)
+
+
+# parity
+
+@given(frames_and_boxes())
+@few
+def test_frames_equal_the_training_sides(system, edge, drawn):
+    frame, boxes = drawn
+    ours, wanted = edge.enhance(frame, boxes), system.enhance(frame, boxes)
+    apart = levels(ours.image, wanted.image)
+    assert {k: v for k, v in ours.record.items() if k != "digest"} == {
+        k: v for k, v in wanted.record.items() if k != "digest"}
+    assert apart.max() <= 2 and (apart > 0).mean() < 1e-3 and (apart > 1).mean() < 1e-4
+    if not apart.any():
+        assert ours.record["digest"] == wanted.record["digest"]
+
+
+@pytest.mark.parametrize("count", range(9))
+def test_batches_of_any_size(system, edge, count):
+    frame = noise(160, 400, count)
+    boxes = [(10 + 40 * k, 20, 60 + 40 * k, 110) for k in range(count)]
+    ours, wanted = edge.enhance(frame, boxes), system.enhance(frame, boxes)
+    assert ours.people == count and levels(ours.image, wanted.image).max(initial=0) <= 1
+    assert count or np.array_equal(ours.image, frame)
+
+
+def test_people_are_found_as_by_the_training_side(system, edge):
+    for k in range(8):
+        scene = make_scene(31, k, size=(240, 320), people=(0, 3), split="test")
+        ours, wanted = edge.find(scene.image), system.estimate(scene.image)
+        assert len(ours) == len(wanted)
+        assert np.allclose(ours.boxes, wanted.boxes, atol=1e-2)
+        assert np.allclose(ours.scores, wanted.scores, atol=1e-4)
+        assert np.allclose(ours.keypoints, wanted.keypoints, atol=1e-2)
+
+
+def test_nobody_in_a_frame(edge):
+    frame = np.full((90, 120, 3), 128, np.uint8)
+    result = edge.enhance(frame)
+    assert result.people == 0 and len(result.found) == 0 and np.array_equal(result.image, frame)
+
+
+def test_recovery_from_the_cameras_frame_is_as_good(system, edge):
+    figures = []
+    for k in range(4):
+        scene = make_scene(33, k, size=(224, 288), people=(1, 3), split="test")
+        for made in (edge.enhance(scene.image), system.enhance(scene.image)):
+            recovered = system.recover(made.image, made.record)
+            squares = torch.tensor(made.record["squares"], dtype=torch.float32).reshape(-1, 4)
+            mask = portrait_mask(squares, torch.zeros(len(squares), dtype=torch.int64), 1, 224, 288)
+            figures.append(float(psnr(to_tensor(scene.image), to_tensor(recovered), mask)))
+    gaps = np.diff(np.array(figures).reshape(-1, 2), axis=1)
+    assert np.abs(gaps).max() < 0.1
+
+
+@pytest.mark.parametrize("kind, radius", [("pixelate", 5.0), ("blur", 3.0), ("blur", 11.5)])
+def test_a_continuous_system_at_other_strengths(tmp_path, kind, radius):
+    told = PrivacySystem.load("continuous")
+    export_part(told, "enhancer", tmp_path / "enhancer.onnx", opset=17, side=64, count=2)
+    ours, scene = EdgeSystem(tmp_path, 1).at(kind, radius), make_scene(8, 1, size=160, people=(2, 2))
+    result, wanted = ours.enhance(scene.image, scene.boxes), told.at(kind, radius).enhance(
+        scene.image, scene.boxes)
+    assert levels(result.image, wanted.image).max() <= 1
+    assert result.record["guidance"] == [kind, radius]
+    recovered = told.recover(result.image, result.record)
+    assert recovered.shape == scene.image.shape
+    with pytest.raises(ValueError, match="blur 2 to 12"):
+        ours.at("blur", 30.0)
+
+
+def test_a_system_that_resamples_its_portraits(tmp_path):
+    config = SystemConfig(generator="unet7", options={"ngf": 2}, guided=False, native=False,
+                          portrait=128, pose={"width": 0.0625})
+    torch.manual_seed(0)
+    plain = PrivacySystem(config, recoverer=False).eval()
+    export_part(plain, "enhancer", tmp_path / "enhancer.onnx", opset=17, side=128, count=2)
+    frame, boxes = noise(200, 260), [(20, 10, 120, 190), (90, 30, 240, 180), (-5, 0, 30, 40)]
+    ours, wanted = EdgeSystem(tmp_path, 1).enhance(frame, boxes), plain.enhance(frame, boxes)
+    assert ours.record["squares"] == wanted.record["squares"]
+    assert levels(ours.image, wanted.image).max() <= 1
+
+
+# files of one size
+
+def test_a_file_of_one_side_fills_whoever_is_larger(system, tmp_path):
+    export_part(system, "enhancer", tmp_path / "enhancer.onnx", 17, False, side=128, count=2)
+    export_part(system, "pose", tmp_path / "pose.onnx", 17, False, side=288, count=2)
+    fixed = EdgeSystem(tmp_path, 1)
+    assert fixed.side == 128 and fixed.shape == (288, 288)
+    result = fixed.enhance(noise(220, 300), [(10, 10, 60, 100), (100, 10, 160, 80), (60, 5, 250, 215)])
+    sides = {square[2] - square[0] for square in result.record["squares"]}
+    assert sides == {128} and result.record["filled"] == [[60, 5, 250, 215]]
+    assert (result.image[5:215, 60:250] == 128).all()
+    recovered = system.recover(result.image, result.record)
+    assert recovered.shape == result.image.shape
+    scene = make_scene(31, 2, size=(240, 320), people=(2, 2), split="test")
+    assert len(fixed.find(scene.image)) >= 1
+
+
+# refusals
+
+@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
+                                   np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 4), np.uint8), None])
+def test_other_frames_are_refused(edge, frame):
+    with pytest.raises(ValueError, match="frame: .*allowed is an array"):
+        edge.enhance(frame, [])
+
+
+@pytest.mark.parametrize("boxes", [[(5, 5, 1, 9)], [(0, 0, math.nan, 4)], [(1, 2, 3)]])
+def test_other_boxes_are_refused(edge, boxes):
+    with pytest.raises(ValueError, match="boxes: .*allowed"):
+        edge.enhance(np.zeros((9, 9, 3), np.uint8), boxes)
+
+
+def test_a_spoilt_portrait_is_filled_not_shown(edge, monkeypatch):
+    class Broken:
+        def __init__(self, session): self.session = session
+        def get_inputs(self): return self.session.get_inputs()
+        def run(self, names, feed): return [np.full_like(feed["portrait"], np.nan)]
+
+    frame = noise(100, 100)
+    monkeypatch.setattr(edge, "enhancer", Broken(edge.enhancer))
+    result = edge.enhance(frame, [(20, 20, 60, 80)])
+    assert result.record["squares"] == [] and result.record["filled"] == [[20, 20, 60, 80]]
+    assert (result.image[20:80, 20:60] == 128).all()
+
+
+def test_files_that_are_not_ours(tmp_path, folder):
+    with pytest.raises(EdgeError, match="enhancer.onnx: no such file"):
+        EdgeSystem(tmp_path)
+    (tmp_path / "enhancer.onnx").write_bytes(b"not a graph")
+    with pytest.raises(EdgeError, match="cannot be run"):
+        EdgeSystem(tmp_path)
+    import onnx
+    model = onnx.load(folder / "enhancer.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "enhancer.onnx")
+    with pytest.raises(EdgeError, match="no file of privnb export"):
+        EdgeSystem(tmp_path)
+
+
+def test_files_of_two_systems_are_not_mixed(tmp_path, folder):
+    told = PrivacySystem.load("continuous")
+    export_part(told, "enhancer", tmp_path / "enhancer.onnx", opset=17, side=64, count=1)
+    (tmp_path / "pose.onnx").write_bytes((folder / "pose.onnx").read_bytes())
+    with pytest.raises(EdgeError, match="belongs to another system"):
+        EdgeSystem(tmp_path)
+
+
+def test_without_a_detector_boxes_are_needed(tmp_path, folder):
+    (tmp_path / "enhancer.onnx").write_bytes((folder / "enhancer.onnx").read_bytes())
+    blind = EdgeSystem(tmp_path, 1)
+    assert blind.enhance(noise(60, 60), [(5, 5, 40, 50)]).people == 1
+    with pytest.raises(EdgeError, match="boxes"):
+        blind.enhance(noise(60, 60))
+
+
+# no torch
+
+@pytest.mark.parametrize("forbidden", [("torch", "torchvision", "ultralytics", "skimage", "onnx")])
+def test_the_runner_needs_neither_torch_nor_the_training_side(folder, forbidden):
+    code = """
+import json, sys
+for name in json.loads(sys.argv[2]):
+    sys.modules[name] = None
+import numpy as np
+from privnb.edge import EdgeSystem
+frame = np.arange(96 * 128 * 3, dtype=np.uint64).reshape(96, 128, 3).astype(np.uint8)
+edge = EdgeSystem(sys.argv[1], 1)
+print(edge.enhance(frame).people, edge.enhance(frame, [(9, 9, 70, 80)]).people)
+print(sorted(name for name in sys.modules if name.startswith("privnb.")))
+assert sys.modules["torch"] is None
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(folder), json.dumps(forbidden)], cwd=ROOT,
+                         capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    first, second = run.stdout.splitlines()
+    assert first.split()[1] == "1" and second == "['privnb.edge', 'privnb.frames']"
+
+
+def test_import_alone_does_not_load_torch():
+    code = "import privnb.edge, sys; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+# the pieces
+
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([None, 64, 96, 160, 233]))
+@few
+def test_letterbox_equals_torchs(height, width, size):
+    frame = noise(height, width)
+    ours, factors = letterbox(frame, size)
+    wanted, known = _letterbox(to_tensor(frame), size, 32)
+    assert ours.shape == tuple(wanted.shape) and np.allclose(factors, known)
+    assert np.abs(ours - wanted.numpy()).max() < 1e-5
+
+
+@given(st.integers(-300, 300), st.integers(-300, 300), st.integers(1, 90), st.integers(1, 90),
+       st.integers(1, 80), st.sampled_from([None, 16, 50]))
+@few
+def test_crops_equal_the_portrait_rooms(left, top, height, width, side, size):
+    frame, square = noise(height, width), np.array([left, top, left + side, top + side])
+    ours = frames.crop(frame, square, size)
+    wanted = crop_portraits(to_tensor(frame), torch.tensor(square[None]).float(),
+                            torch.zeros(1, dtype=torch.int64), size)[0]
+    assert np.abs(ours - wanted.numpy()).max() < 1e-5
+
+
+@given(st.integers(8, 140), st.sampled_from(["pixelate", "blur"]), st.floats(0, 20),
+       st.booleans(), st.sampled_from(["mean", "topleft"]), st.sampled_from(["sigma", "kernel"]))
+@few
+def test_guidances_equal_the_guidance_rooms(system, side, kind, radius, native, mode, reading):
+    guidance = Guidance(kind, radius, mode=mode, reading=reading)
+    config = SystemConfig(guidance=guidance, native=native, portrait=128)
+    x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(side))
+    view = system.at()
+    view.config = config
+    apart = np.abs(frames.guide(x.numpy(), config.to_dict()) - view.guide(x).numpy()) * 255
+    assert apart.max() < 1.01 and (apart > 0.5).mean() < 2e-3
+    matrix = frames.guidance_matrix(side, config.to_dict())
+    assert np.allclose(matrix.sum(1), 1, atol=1e-5)
+    assert np.abs(frames.rounded(matrix @ x.numpy() @ matrix.T) * 255
+                  - view.guide(x).numpy() * 255).max() < 1.01
+
+
+def test_suppression_and_decoding_of_nobody():
+    nobody = decode(np.zeros((64, 21)), np.full((1, 21), -9.0), np.zeros((51, 21)), (32, 32))
+    assert len(nobody) == 0 and nobody.keypoints.shape == (0, 17, 3)
+    assert len(suppress(nobody)) == 0
+    assert len(places(32, 64)[0]) == 32 + 8 + 2
+
+
+def test_suppression_keeps_the_surest_of_many():
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 60, (40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (40, 2))], 1).astype(np.float32)
+    scores = rng.permutation(40).astype(np.float32) / 40
+    kept = suppress(Found(boxes, scores, np.zeros((40, 17, 3))), 0.4)
+    assert (np.diff(kept.scores) <= 0).all() and kept.scores[0] == scores.max()
+    area = (kept.boxes[:, 2:] - kept.boxes[:, :2]).prod(1)
+    low = np.maximum(kept.boxes[:, None, :2], kept.boxes[None, :, :2])
+    high = np.minimum(kept.boxes[:, None, 2:], kept.boxes[None, :, 2:])
+    shared = (high - low).clip(0).prod(2)
+    overlap = shared / (area[:, None] + area - shared)
+    assert (overlap[~np.eye(len(area), dtype=bool)] <= 0.4).all()
+
+
+def test_a_whole_folder_from_one_call(system, tmp_path):
+    rows = export_system(system, tmp_path, "enhancer", opset=17, dynamic=True, portraits=2, side=64)
+    assert [row["part"] for row in rows] == ["enhancer", "guidance"]
+    scene = render_scenes(3, 1, 160, (1, 1), "test")[0]
+    assert EdgeSystem(tmp_path, 1).enhance(scene.image, scene.boxes).people == 1
