@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'GUIDANCES', 'complain', 'gather', 'targets', 'each', 'read_boxes', 'boxes_for', 'estimator_from',
-           'open_system', 'enhance', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'tables',
+           'open_system', 'enhance', 'writer', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'tables',
            'data_check', 'demo', 'export', 'parser', 'main']
 
 # %% ../nbs/90_cli.ipynb #90-005
@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import privnb
+from .authorised import add_audit, add_keys, recovery_options, sealing_options
 from .labs import add_lab
 
 # %% ../nbs/90_cli.ipynb #90-008
@@ -262,9 +263,10 @@ def enhance(
     args: argparse.Namespace,  # of `privnb enhance`
 ) -> int:
     "Protect everybody in each photograph; returns the exit status."
-    from privnb.images import ImageError, load_image, save_image
+    from privnb.images import ImageError, load_image
 
     known = read_boxes(args.boxes) if args.boxes else None
+    write = writer(args)
     system = open_system(args, recoverer=False)
 
     def work(path, target):
@@ -274,11 +276,32 @@ def enhance(
         if not result.people and not args.allow_empty:
             raise ImageError(f"{path}: no person found; nothing is written "
                              "(--allow-empty copies such pictures)")
-        save_image(result.image, target, args.overwrite, metadata=result.record)
+        write(image, result, target, system.config)
         filled = len(result.record["filled"])
         return _count(result.people) + (f", {filled} of them filled" if filled else "")
 
     return each(args, work)
+
+# %% ../nbs/90_cli.ipynb #90-036
+def writer(
+    args: argparse.Namespace,  # of `privnb enhance`
+):
+    "A function of original, `Enhanced`, target and `SystemConfig` that writes a picture's files."
+    from privnb.authorised import leak_notice, save_sealed
+    from privnb.images import save_image
+    from privnb.keyring import Keyring
+
+    recipients, told = list(Keyring.read(args.seal_to)) if args.seal_to else [], []
+
+    def write(image, result, target, config):
+        if not recipients:
+            return save_image(result.image, target, args.overwrite, metadata=result.record)
+        if leak_notice(config) and not told:
+            complain("", leak_notice(config))
+            told.append(True)
+        return save_sealed(image, result, target, recipients, args.seal_in, args.overwrite)
+
+    return write
 
 
 def _count(
@@ -287,13 +310,17 @@ def _count(
     "In words."
     return "1 person" if people == 1 else f"{people} people"
 
-# %% ../nbs/90_cli.ipynb #90-035
+# %% ../nbs/90_cli.ipynb #90-037
 def recover(
     args: argparse.Namespace,  # of `privnb recover`
 ) -> int:
     "Recover each enhanced photograph; returns the exit status."
     from privnb.images import load_image, read_metadata, save_image
 
+    if args.key:
+        from privnb.authorised import opener
+
+        return each(args, opener(args))
     system = open_system(args, recoverer=True)
 
     def work(path, target):
@@ -304,7 +331,7 @@ def recover(
 
     return each(args, work)
 
-# %% ../nbs/90_cli.ipynb #90-037
+# %% ../nbs/90_cli.ipynb #90-039
 PRESETS = ("smoke", "lecture", "continuous", "shipped", "sliders", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
@@ -330,7 +357,7 @@ def train_config(
                        radius=old.radius if args.radius is None else args.radius)
     return replace(config, system=replace(config.system, guidance=guidance), **changes)
 
-# %% ../nbs/90_cli.ipynb #90-039
+# %% ../nbs/90_cli.ipynb #90-041
 def _config_from(
     file: str | Path,  # a run's train.json or a system's config.json
 ):
@@ -345,7 +372,7 @@ def _config_from(
         raise ImageError(f"{file}: no training configuration "
                          f"({type(error).__name__}: {error})") from error
 
-# %% ../nbs/90_cli.ipynb #90-040
+# %% ../nbs/90_cli.ipynb #90-042
 def train(
     args: argparse.Namespace,  # of `privnb train`
 ) -> int:
@@ -362,7 +389,7 @@ def train(
         print(f"system saved in {args.out}")
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-041
+# %% ../nbs/90_cli.ipynb #90-043
 def print_table(
     figures: dict,  # name -> number or None
 ) -> None:
@@ -372,7 +399,7 @@ def print_table(
         shown = f"{value:.3f}" if isinstance(value, float) else value
         print(f"{name:<{width}}  {shown}")
 
-# %% ../nbs/90_cli.ipynb #90-043
+# %% ../nbs/90_cli.ipynb #90-045
 def evaluate(
     args: argparse.Namespace,  # of `privnb evaluate`
 ) -> int:
@@ -398,7 +425,7 @@ def evaluate(
         write_file(args.json, json.dumps(content, indent=1) + "\n", args.overwrite)
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-044
+# %% ../nbs/90_cli.ipynb #90-046
 def _judged_on(
     run: dict,  # how the system was trained, as far as it says
     args: argparse.Namespace,  # of `privnb evaluate`
@@ -411,7 +438,7 @@ def _judged_on(
     told |= {"test_scenes": args.scenes} if args.scenes else {}
     return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
 
-# %% ../nbs/90_cli.ipynb #90-046
+# %% ../nbs/90_cli.ipynb #90-048
 def _others(
     folder: str | Path,  # a system's folder, "default" or "continuous"
     like: dict,  # how the system's estimator is built
@@ -426,7 +453,7 @@ def _others(
         parts["pretrained"] = shipped("pose.safetensors")
     return {name: estimator_from(path, like) for name, path in parts.items() if path.is_file()}
 
-# %% ../nbs/90_cli.ipynb #90-049
+# %% ../nbs/90_cli.ipynb #90-051
 def tables(
     args: argparse.Namespace,  # of `privnb tables`
 ) -> int:
@@ -442,7 +469,7 @@ def tables(
         print(f"privnb: run {run}: {why}", file=sys.stderr)
     return 1 if state["missing"] else 0
 
-# %% ../nbs/90_cli.ipynb #90-051
+# %% ../nbs/90_cli.ipynb #90-053
 def data_check(
     args: argparse.Namespace,  # of `privnb data check`
 ) -> int:
@@ -453,7 +480,7 @@ def data_check(
     print(report)
     return 1 if report.problems else 0
 
-# %% ../nbs/90_cli.ipynb #90-052
+# %% ../nbs/90_cli.ipynb #90-054
 def demo(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> int:
@@ -479,7 +506,7 @@ def demo(
         print(f"see {Path(args.out) / 'grid.png'}")
     return int(failed > 0)
 
-# %% ../nbs/90_cli.ipynb #90-053
+# %% ../nbs/90_cli.ipynb #90-055
 def _photographs(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> tuple[list, int]:
@@ -500,7 +527,7 @@ def _photographs(
     return [(path, lambda path=path, target=target: read(path, target))
             for path, target in targets(paths, args.out).items()], failed
 
-# %% ../nbs/90_cli.ipynb #90-055
+# %% ../nbs/90_cli.ipynb #90-057
 def _print_demo(
     content: dict,  # of metrics.json
 ) -> None:
@@ -512,7 +539,7 @@ def _print_demo(
         cells = ("-" if None in pair else f"{pair[0]:.1f}, {pair[1]:.3f}" for pair in pairs)
         print(f"{row['file'][-37:]:<38}{row['people']:>7}" + "".join(f"{c:>16}" for c in cells))
 
-# %% ../nbs/90_cli.ipynb #90-057
+# %% ../nbs/90_cli.ipynb #90-059
 def _at_least(
     kind: type,  # int or float
     least: float,  # smallest value allowed
@@ -528,7 +555,7 @@ def _at_least(
         return value
     return convert
 
-# %% ../nbs/90_cli.ipynb #90-058
+# %% ../nbs/90_cli.ipynb #90-060
 def _common(
     command: argparse.ArgumentParser,  # one that takes pictures
     paths: str = "+",  # how many: + at least one, * any number
@@ -542,7 +569,7 @@ def _common(
                          help="a system's folder; default or continuous: from the package")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
-# %% ../nbs/90_cli.ipynb #90-059
+# %% ../nbs/90_cli.ipynb #90-061
 def _finding(
     command: argparse.ArgumentParser,  # one that looks for people
 ) -> None:
@@ -555,11 +582,11 @@ def _finding(
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
 
-# %% ../nbs/90_cli.ipynb #90-061
+# %% ../nbs/90_cli.ipynb #90-063
 def _on_pictures(
     commands,  # argparse's subparsers
 ) -> None:
-    "The commands demo, enhance and recover."
+    "The commands demo and enhance."
     command = commands.add_parser("demo", help="the whole path on samples or photographs")
     _common(command, "*", "demo_out")
     _finding(command)
@@ -573,15 +600,25 @@ def _on_pictures(
     _finding(command)
     command.add_argument("--allow-empty", action="store_true",
                          help="copy pictures in which nobody is found")
+    sealing_options(command)
     _strength(command)
     command.set_defaults(run=enhance)
+
+# %% ../nbs/90_cli.ipynb #90-065
+def _back(
+    commands,  # argparse's subparsers
+) -> None:
+    "The commands recover, keys and audit."
     command = commands.add_parser("recover", help="recover what this system enhanced")
     _common(command)
     command.add_argument("--changed", action="store_true",
                          help="accept pictures whose pixels were changed since")
+    recovery_options(command)
     command.set_defaults(run=recover)
+    add_keys(commands)
+    add_audit(commands)
 
-# %% ../nbs/90_cli.ipynb #90-062
+# %% ../nbs/90_cli.ipynb #90-066
 def _strength(
     command: argparse.ArgumentParser,  # one that protects or trains
 ) -> None:
@@ -590,7 +627,7 @@ def _strength(
     command.add_argument("--radius", type=_at_least(float, 0),
                          help="its strength, pixels of the reference portrait")
 
-# %% ../nbs/90_cli.ipynb #90-063
+# %% ../nbs/90_cli.ipynb #90-067
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
@@ -616,7 +653,7 @@ def _running(
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=evaluate)
 
-# %% ../nbs/90_cli.ipynb #90-065
+# %% ../nbs/90_cli.ipynb #90-069
 def _looking(
     commands,  # argparse's subparsers
 ) -> None:
@@ -639,7 +676,7 @@ def _looking(
                          "mpii:DIR, yolo:FILE")
     command.set_defaults(run=data_check)
 
-# %% ../nbs/90_cli.ipynb #90-067
+# %% ../nbs/90_cli.ipynb #90-071
 def _scaling(
     command: argparse.ArgumentParser,  # the command train
 ) -> None:
@@ -661,7 +698,7 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-069
+# %% ../nbs/90_cli.ipynb #90-073
 def export(
     args: argparse.Namespace,  # the command's arguments
 ) -> int:
@@ -670,7 +707,7 @@ def export(
 
     return run_export(args)
 
-# %% ../nbs/90_cli.ipynb #90-070
+# %% ../nbs/90_cli.ipynb #90-074
 def _exporting(
     commands,  # where commands are added
 ) -> None:
@@ -686,7 +723,7 @@ def _exporting(
     command.set_defaults(run=export)
     _form(command)
 
-# %% ../nbs/90_cli.ipynb #90-072
+# %% ../nbs/90_cli.ipynb #90-076
 def _form(
     command: argparse.ArgumentParser,  # the command export
 ) -> None:
@@ -702,7 +739,7 @@ def _form(
     command.add_argument("--symmetric", action="store_true", default=None,
                          help="8 bits as TensorRT wants them")
 
-# %% ../nbs/90_cli.ipynb #90-073
+# %% ../nbs/90_cli.ipynb #90-077
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -710,6 +747,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"privnb {privnb.__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _on_pictures(commands)
+    _back(commands)
     _running(commands)
     _looking(commands)
     _exporting(commands)
@@ -719,7 +757,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-075
+# %% ../nbs/90_cli.ipynb #90-079
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -737,6 +775,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-077
+# %% ../nbs/90_cli.ipynb #90-081
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -201,8 +201,8 @@ def _fault(
         return "keypoints needs 51 numbers"
     if not _numbers([entry.get("area", 0), entry.get("identity", 0)], 2):
         return "area and identity need a number"
-    if not isinstance(entry.get("id", ""), (int, str)):
-        return "id needs a number"
+    if not all(isinstance(entry.get(k, ""), (int, str)) for k in ("id", "category_id")):
+        return "id and category_id need a number"
     return "repeats an id" if entry.get("id") in seen else None
 
 # %% ../nbs/02_datasets.ipynb #02-032
@@ -260,7 +260,7 @@ def _lists(
     "The lists `images` and `annotations` (may be absent), ids of the category person; ImageError."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         cause = error.strerror.lower() if isinstance(error, OSError) else f"not JSON ({error})"
         raise ImageError(f"{path}: {cause}") from error
     found = [content.get(k, []) if isinstance(content, dict) else None
@@ -268,8 +268,9 @@ def _lists(
     if not all(isinstance(part, list) for part in found) or "images" not in content:
         raise ImageError(f"{path}: not COCO annotations (needs the lists images and annotations)")
     images, annotations, kinds = found
-    return images, annotations, {kind.get("id") for kind in kinds if isinstance(kind, dict)
-                                 and kind.get("name") == "person"}
+    return images, annotations, {kind["id"] for kind in kinds if isinstance(kind, dict)
+                                 and kind.get("name") == "person"
+                                 and isinstance(kind.get("id"), (int, str))}
 
 # %% ../nbs/02_datasets.ipynb #02-039
 class CocoKeypoints(Folder):

@@ -6,6 +6,7 @@
 __all__ = ['join_batches', 'split_batch', 'open_scenes', 'fit_joints', 'seeded', 'step_batches']
 
 # %% ../nbs/10c_loading.ipynb #10-004
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -97,9 +98,9 @@ def step_batches(
     size: int | None = None,  # scenes a step; None: the config's batch
 ) -> Iterator[PoseBatch]:
     "Augmented batches from a step on; the same step always gives the same batch."
-    step, kinds = start, len(scenes)
+    step, kinds, workers = start, len(scenes), min(config.workers, os.cpu_count() or 1)
     streams = [batches(part, size or config.batch, seed=config.seed + 10 * salt,
-                       start=-(-(start - k) // kinds), workers=config.workers)
+                       start=-(-(start - k) // kinds), workers=workers)
                for k, part in enumerate(scenes)]
     while True:
         batch = next(streams[step % kinds])

@@ -585,3 +585,20 @@ def test_lab_copies_the_course_once(tmp_path, capsys):
     assert list(folder.rglob("*.ipynb"))
     assert cli.main(["lab", str(folder)]) == 1
     assert str(folder) in capsys.readouterr().err
+
+
+def test_a_key_brings_back_every_bit_and_another_key_nothing(place, scene, mine, capsys):
+    picture(scene, "in/a.png")
+    for name in ("ann", "bob"):
+        assert main(["keys", "new", "--out", name, "--no-passphrase"]) == 0
+    ann, bob = (next(p for p in Path(name).iterdir() if p.suffix != ".pub") for name in ("ann", "bob"))
+    assert main(["enhance", "in", "--out", "e", "--system", str(mine), "--seal-to", "ann", "--boxes",
+                 coco("boxes.json", {"a.png": scene.boxes})]) == 0
+    enhanced = np.asarray(Image.open("e/a.png"))
+    assert Path("e/a.seal").exists() and not np.array_equal(enhanced, scene.image)
+    assert main(["recover", "e/a.png", "--out", "r", "--key", str(ann)]) == 0
+    assert np.array_equal(np.asarray(Image.open("r/a.png")), scene.image)
+    capsys.readouterr()
+    assert main(["recover", "e/a.png", "--out", "s", "--key", str(bob)]) == 1
+    assert "a.png" in capsys.readouterr().err and not list(Path("s").glob("*.png"))
+    assert main(["audit", "r/audit.log"]) == 0

@@ -255,3 +255,18 @@ def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.Path, "iterdir", locked)
     with pytest.raises(ImageError, match="permission denied"):
         find_images([tmp_path])
+
+
+@pytest.mark.parametrize("broken", [[1], {"a": 1}])
+def test_ids_of_another_type_are_faults_not_crashes(tmp_path, broken):
+    save_image(np.zeros((40, 40, 3), np.uint8), tmp_path / "a.png")
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81,
+             "keypoints": [5, 5, 2] * 17}
+    content = {"images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 40}],
+               "annotations": [entry], "categories": [{"id": broken, "name": "person"}]}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(content))
+    assert len(CocoKeypoints(path)) == 1
+    path.write_text(json.dumps({**content, "annotations": [{**entry, "category_id": broken}]}))
+    with pytest.raises(ImageError, match="category_id"):
+        CocoKeypoints(path)

@@ -385,3 +385,14 @@ def test_only_seen_joints_are_drawn():
         assert len(ax.lines) == lines
     with pytest.raises(ValueError, match="keypoints"):
         draw_pose(ax, np.zeros((17, 3)))
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded(tmp_path,
+                                                                                  monkeypatch):
+    from privnb import images
+
+    Image.new("L", (300, 200)).save(tmp_path / "a.png")
+    assert images.load_image(tmp_path / "a.png").shape == (200, 300, 3)
+    monkeypatch.setattr(images, "LARGEST_PICTURE", 59_999)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    assert "300 x 200 pixels" in refused(tmp_path / "a.png")
