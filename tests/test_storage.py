@@ -1,5 +1,6 @@
 "JPEG as an operation against libjpeg, scipy and kornia, odd input, and what a file leaves."
 import io
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 import privnb.storage as storage
 from privnb.images import jpeg_round_trip, load_image, quantize, to_tensor, to_uint8
 from privnb.metrics import psnr
+from privnb.scenes import make_scene
 from privnb.storage import (ROUNDINGS, STORAGE, after_storage, block_dct, block_idct, jpeg_steps,
                             random_storage, soft_jpeg, soft_round, storage_figure)
 
@@ -292,3 +294,23 @@ def test_a_line_for_each_system():
     plt.close(fig)
     with pytest.raises(ValueError, match="figures: "):
         storage_figure({**figures, "three": {"8-bit PNG": 1.0}})
+
+
+def test_a_system_is_measured_after_every_way_of_storing():
+    from privnb.stored import psnr_after_storage
+    from privnb.system import PrivacySystem
+
+    system = PrivacySystem.load("default")
+    scenes = [make_scene(5, i, size=96, people=(0, 2), split="test") for i in range(6)]
+    empty = [scene for scene in scenes if not len(scene.boxes)]
+    full = [scene for scene in scenes if len(scene.boxes)]
+    assert empty and full
+    found = psnr_after_storage(system, scenes, size=2)
+    assert list(found) == list(STORAGE) and all(math.isfinite(v) for v in found.values())
+    alone = [psnr_after_storage(system, [scene]) for scene in full]
+    for way, value in found.items():
+        assert value == pytest.approx(sum(one[way] for one in alone) / len(alone), abs=1e-3)
+    with pytest.raises(ValueError, match="without people"):
+        psnr_after_storage(system, empty)
+    with pytest.raises(ValueError, match="no recoverer"):
+        psnr_after_storage(PrivacySystem.load("default", recoverer=False), full)
