@@ -171,7 +171,7 @@ def tradeoff_strip(
             if figures:
                 title += f", 1 - SSIM {figures['privacy']:.2f}, OKS {figures['oks']:.2f}"
             pictures[title] = picture
-    return strip(pictures, caption, scale=2.6, columns=len(PANELS))
+    return strip(pictures, caption, scale=2.5, columns=len(PANELS))
 
 # %% ../nbs/15c_tradeoff.ipynb #15-023
 @dataclass(frozen=True)

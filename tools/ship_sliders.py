@@ -32,6 +32,7 @@ def main():
     torch.set_num_threads(1)
     trained = PrivacySystem.load(args.run)
     notes = {key: trained.notes[key] for key in ("train", "steps", "seconds")}
+    notes["train"] = {**notes["train"], "start": "runs/continuous"}  # as in the commands above
     trained.save(shipped("continuous"), half=True, overwrite=True, notes=notes, compact=True)
     system, single = PrivacySystem.load("continuous"), PrivacySystem.load("default")
     scenes = render_scenes(7, 200, 256, (1, 3), "test")
