@@ -53,6 +53,7 @@ SLIPS = {  # an exercise with a common error that the visible tests do not find
     "3_recovery": ("ex2", ".clamp(0, 1)", ""),
     "4_joint_training": ("ex2", " if total else 0.0", ""),
     "5_edge": ("ex4", "    times.sort()\n", ""),
+    "6_privacy": ("ex6", "max(row['attackers'])", "row['attackers'][0]"),
 }
 
 

@@ -3,8 +3,8 @@
     python tools/refine_recoverer.py runs/shipped --out runs/refined --steps 1500
 
 Besides rendered scenes it sees the portraits and selfies of the seven train people (faces, hair, skin), which no
-pose label is needed for. The loss is the consistency loss plus 1 - SSIM over 7 x 7 windows, which counts the noise
-of flat surfaces that an L1 distance hardly sees.
+pose label is needed for. A system for every strength is refined over all of them. The loss is the consistency loss
+plus 1 - SSIM over 7 x 7 windows, which counts the noise of flat surfaces that an L1 distance hardly sees.
 """
 
 import argparse
@@ -75,6 +75,7 @@ def main():
     pools = [scenes, photographs()]
     optimiser = torch.optim.Adam(system.recoverer.parameters(), args.lr, betas=(0.9, 0.999))
     rng, began = np.random.default_rng(args.seed), time.time()
+    strengths = torch.Generator().manual_seed(args.seed)
     for step in range(args.steps):
         for group in optimiser.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 50) * 0.03 ** (step / args.steps)
@@ -82,9 +83,10 @@ def main():
         x = crops(pools[step % 2], rng, max(2, 8 * 128**2 // side**2), side)
         if step % 3 == 0:
             x = x * float(rng.uniform(0.25, 1))
+        view = system.sampled(strengths)
         with torch.no_grad():
-            _, y = system.enhance_portraits(x)
-        r = system.recoverer(y, base=y)
+            _, y = view.enhance_portraits(x)
+        r = system.recoverer(y, base=y, **view.code(side))
         loss = 100 * consistency_loss(r, x) + 10 * structure_loss(r, x)
         optimiser.zero_grad()
         loss.backward()

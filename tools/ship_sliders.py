@@ -2,7 +2,9 @@
 
     privnb train --preset continuous --seed 0 --out runs/continuous
     privnb train --preset sliders --seed 0 --start runs/continuous --out runs/sliders
-    python tools/ship_sliders.py runs/sliders --hours 2.5 --machine "2 shared cores, no GPU" --date 2026-11-21
+    python tools/refine_recoverer.py runs/sliders --out runs/sliders_refined --steps 1500
+    python tools/compare_pose.py runs/sliders --at pixelate:12 blur:8
+    python tools/ship_sliders.py runs/sliders_refined --comparisons runs/sliders --date 2026-11-21
 
 The estimator is stored in one byte a weight, the generators in half precision. The system is loaded back from the files
 that ship and judged on held-out scenes at strengths along both ranges; the default system stands beside it at its own.
@@ -15,10 +17,12 @@ from pathlib import Path
 import torch
 
 from privnb.figures import evaluate, render_scenes
+from privnb.pose import PoseEstimator
 from privnb.system import PrivacySystem, shipped
 
 POINTS = {"pixelate": (4, 8, 12, 16, 24, 32), "blur": (2, 4, 8, 12, 16)}
-SHOWN = ("psnr_oa", "psnr_op", "ssim_op", "psnr_or", "ssim_or", "ap50_a_unaware", "ap50_p", "ap50_r")
+SHOWN = ("psnr_oa", "psnr_op", "ssim_op", "psnr_or", "ssim_or", "ap50_o_pre",
+         "ap50_p_conventional", "ap50_p", "ap50_r")
 
 
 def main():
@@ -27,11 +31,13 @@ def main():
     parser.add_argument("--hours", default="not recorded", help="of all training together")
     parser.add_argument("--machine", default="not recorded")
     parser.add_argument("--date", default="not recorded")
+    parser.add_argument("--comparisons", type=Path,
+                        help="run with conventional_KIND_RADIUS.safetensors, see compare_pose.py")
     parser.add_argument("--remark", default="", help="what else must be known")
     args = parser.parse_args()
     torch.set_num_threads(1)
     trained = PrivacySystem.load(args.run)
-    notes = {key: trained.notes[key] for key in ("train", "steps", "seconds")}
+    notes = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined")}
     notes["train"] = {**notes["train"], "start": "runs/continuous"}  # as in the commands above
     trained.save(shipped("continuous"), half=True, overwrite=True, notes=notes, compact=True)
     system, single = PrivacySystem.load("continuous"), PrivacySystem.load("default")
@@ -39,8 +45,11 @@ def main():
     own = single.config.guidance
     points = [(kind, radius) for kind, radii in POINTS.items() for radius in radii
               if system.config.ranges[kind][0] <= radius <= system.config.ranges[kind][1]]
-    rows = [("default", own.kind, own.radius, evaluate(single, scenes))]
-    rows += [("continuous", *point, evaluate(system.at(*point), scenes)) for point in points]
+    pretrained = PoseEstimator.from_file(shipped("pose.safetensors"))
+    rows = [("default", own.kind, own.radius, evaluate(single, scenes, pretrained))]
+    rows += [("continuous", *point, evaluate(system.at(*point), scenes, pretrained,
+                                             conventional=compared(args.comparisons, *point)))
+             for point in points]
     notes["figures"] = [{"system": name, "guidance": kind, "radius": radius,
                          **{key: figures[key] for key in SHOWN if key in figures}}
                         for name, kind, radius, figures in rows]
@@ -49,13 +58,19 @@ def main():
     print(json.dumps(notes["figures"], indent=1))
 
 
+def compared(run, kind, radius):
+    "The estimator fine-tuned on that guidance alone, or None."
+    path = run and run / f"conventional_{kind}_{radius:g}.safetensors"
+    return PoseEstimator.from_file(path) if path and path.exists() else None
+
+
 def write_card(args, notes):
     "CARD.md beside the weights."
-    names = [name for name in SHOWN if name in notes["figures"][0]]
+    names = [name for name in SHOWN if any(name in row for row in notes["figures"])]
     lines = "\n".join(f"| {row['system']} | {row['guidance']} {row['radius']:g} | "
-                      + " | ".join(f"{row[name]:.2f}" for name in names) + " |"
+                      + " | ".join(f"{row[name]:.2f}" if name in row else "" for name in names) + " |"
                       for row in notes["figures"])
-    commands = "\n".join(__doc__.splitlines()[2:5]).replace("    ", "")
+    commands = "\n".join(line[4:] for line in __doc__.splitlines() if line.startswith("    "))
     text = f"""# The system for every strength
 
 Made by, in this order:
