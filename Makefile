@@ -5,6 +5,8 @@
 
 VENV ?= .venv
 JOBS ?= 2
+THREADS ?= 2
+BENCHES ?= startup guidance networks generators edge training stream
 OUT ?= demo_out
 PIP_OPTIONS ?=
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ export YOLO_CONFIG_DIR := $(CURDIR)/$(VENV)/yolo
 export YOLO_VERBOSE := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest notebooks lab labs docs sync lint hooks clean
+.PHONY: help demo test pytest notebooks lab labs docs bench sync lint hooks clean
 
 help:
 	@echo "make demo       the main job on sample photographs, into $(OUT)/"
@@ -29,6 +31,7 @@ help:
 	@echo "make notebooks  the notebooks only (slow cells left out), $(JOBS) at a time"
 	@echo "make lab        JupyterLab on the start page: the explorers live, and a map"
 	@echo "make docs       the documentation site, without a network: _docs/html/index.html"
+	@echo "make bench      speed as ratios within one run, into benchmarks/results/ ($(THREADS) threads)"
 	@echo "make sync       modules and README from the notebooks, notebooks cleaned"
 	@echo "make labs       the released labs from their sources, by nbgrader"
 	@echo "make lint       ruff"
@@ -70,6 +73,15 @@ docs: $(STAMP)
 
 labs: $(STAMP)
 	$(BIN)/python tools/pack_labs.py
+
+# one after the other, on a machine that does nothing else; each file tells the machine and its load
+bench: $(STAMP)
+	@mkdir -p benchmarks/results
+	@for name in $(BENCHES); do echo "== $$name"; \
+		case $$name in startup|stream) threads= ;; *) threads="--threads $(THREADS)" ;; esac; \
+		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py $$threads \
+			--json benchmarks/results/$$name.json || exit 1; done
+	@$(BIN)/python benchmarks/goals.py
 
 sync: $(STAMP)
 	$(BIN)/nbdev-export

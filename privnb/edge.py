@@ -159,12 +159,14 @@ def open_file(
     path: str | Path,  # a .onnx file of `privnb export`
     threads: int = 2,  # of one operation
     providers: tuple = ("CPUExecutionProvider",),  # of onnxruntime, in order of preference
+    spin: bool = True,  # threads without work wait awake
 ):
     "The session, and what the file says about itself. Raises: EdgeError."
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     if not Path(path).is_file():
         raise EdgeError(f"{path}: no such file; privnb export writes it")
     try:
@@ -187,15 +189,16 @@ class EdgeSystem:
         threads: int = 2,  # of one operation
         sizes: tuple = (192, 288),  # longer sides at which people are looked for, pixels
         providers: tuple = ("CPUExecutionProvider",),  # of onnxruntime
+        spin: bool = True,  # threads without work wait awake
     ):
-        folder = Path(folder)
-        self.enhancer, self.content = open_file(folder / "enhancer.onnx", threads, providers)
+        folder, opened = Path(folder), (threads, providers, spin)
+        self.enhancer, self.content = open_file(folder / "enhancer.onnx", *opened)
         self.rules, self.sizes, self.pose = self.content["rules"], tuple(sizes), None
         shape = self.content["inputs"]["portrait"]["shape"]
         self.side = shape[-1] if isinstance(shape[-1], int) else 0
         self.rng = np.random.default_rng()
         if (folder / "pose.onnx").is_file():
-            self.pose, said = open_file(folder / "pose.onnx", threads, providers)
+            self.pose, said = open_file(folder / "pose.onnx", *opened)
             self.multiple, shape = said["multiple"], said["inputs"]["image"]["shape"]
             self.shape = tuple(shape[2:]) if isinstance(shape[-1], int) else None
             if said["system"] != self.content["system"]:
@@ -223,24 +226,31 @@ def _at(
 EdgeSystem.at = _at
 
 # %% ../nbs/13c_edge.ipynb #13-029
+def _check_frame(frame):
+    "Raises: ValueError for anything but (H, W, 3) uint8 with at least one pixel."
+    shape, kind = getattr(frame, "shape", None), getattr(frame, "dtype", None)
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ValueError(f"frame: {kind} {shape}; allowed is an array (H, W, 3) uint8")
+
+# %% ../nbs/13c_edge.ipynb #13-031
 def _find(
     self: EdgeSystem,
     frame: np.ndarray,  # (H, W, 3) uint8, RGB
     confidence: float = 0.25,  # least score, in (0, 1)
 ) -> Found:
-    "People and poses in a frame. Raises: EdgeError without pose.onnx."
+    "People and poses in a frame. Raises: EdgeError without pose.onnx; ValueError, other frames."
+    _check_frame(frame)
     if self.pose is None:
         raise EdgeError("pose.onnx: missing; people have to be given as boxes")
-    least, parts = min(self.sizes), []
+    least, parts, bounds = min(self.sizes), [], np.array(frame.shape[1::-1], np.float32)
     sizes = [s for s in self.sizes if s == least or max(frame.shape[:2]) > least]
     for size in sizes if self.shape is None else sizes[-1:]:
         picture, factors = letterbox(frame, size, self.multiple, self.shape)
         raw = self.pose.run(None, {"image": picture})
         found = suppress(decode(*(part[0] for part in raw), picture.shape[2:], confidence))
-        bounds = np.array(frame.shape[1::-1], np.float32)
         found.boxes = np.clip(found.boxes / np.float32(factors * 2), 0, np.tile(bounds, 2))
-        points = found.keypoints[..., :2]
-        points[:] = np.clip(points / np.float32(factors), 0, bounds)
+        points = found.keypoints[..., :2] / np.float32(factors)
+        found.keypoints[..., :2] = np.clip(points, 0, bounds)
         parts.append(found)
     if len(parts) == 1:
         return parts[0]
@@ -250,7 +260,7 @@ def _find(
 
 EdgeSystem.find = _find
 
-# %% ../nbs/13c_edge.ipynb #13-033
+# %% ../nbs/13c_edge.ipynb #13-035
 @dataclass
 class EdgeResult:
     "A protected frame and the record that recovery needs."
@@ -279,7 +289,7 @@ class _Clock:
         self.seconds[stage] += now - self.last
         self.last = now
 
-# %% ../nbs/13c_edge.ipynb #13-035
+# %% ../nbs/13c_edge.ipynb #13-037
 def _run(
     self: EdgeSystem,
     feed: dict,  # name -> array; pictures (N, 3, S, S)
@@ -293,7 +303,7 @@ def _run(
               for k in range(len(feed["portrait"]))]
     return np.concatenate([self.enhancer.run(None, one)[0] for one in single])
 
-# %% ../nbs/13c_edge.ipynb #13-036
+# %% ../nbs/13c_edge.ipynb #13-038
 def _portraits(
     self: EdgeSystem,
     frame: np.ndarray,  # (H, W, 3) uint8
@@ -316,14 +326,7 @@ def _portraits(
         clock("enhance")
     return made
 
-# %% ../nbs/13c_edge.ipynb #13-038
-def _check_frame(frame):
-    "Raises: ValueError for anything but (H, W, 3) uint8 with at least one pixel."
-    shape, kind = getattr(frame, "shape", None), getattr(frame, "dtype", None)
-    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ValueError(f"frame: {kind} {shape}; allowed is an array (H, W, 3) uint8")
-
-# %% ../nbs/13c_edge.ipynb #13-039
+# %% ../nbs/13c_edge.ipynb #13-040
 def _enhance(
     self: EdgeSystem,
     frame: np.ndarray,  # (H, W, 3) uint8, RGB

@@ -254,6 +254,9 @@ def _parts(system, part):
     names = groups.get(part, (part,) if part in PARTS else ())
     if not names:
         raise ExportError(f"part: {part!r}; allowed are {', '.join(PARTS)} and all")
+    if system.blind and "enhancer" in names:
+        raise ExportError("enhancer: this one draws joints, a list that no file takes yet; "
+                          "allowed are the parts pose and guidance")
     absent = {"guidance"} if noise and part != "guidance" else set()
     absent |= {"recoverer"} if system.recoverer is None and part == "all" else set()
     return [name for name in names if name not in absent]

@@ -132,7 +132,8 @@ def crop(
     left, top, right, bottom = (int(value) for value in square)
     window = frame[mirrored(top, bottom, frame.shape[0])]
     window = window[:, mirrored(left, right, frame.shape[1])]
-    portrait = window.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    planes = np.ascontiguousarray(window.transpose(2, 0, 1))  # while a value is one byte
+    portrait = np.divide(planes, np.float32(255), dtype=np.float32)
     if size in (None, right - left):
         return portrait
     matrix = triangle(size, right - left, (right - left) / size)
@@ -204,7 +205,7 @@ def _mosaic(
     block: int,  # side of a cell, pixels
     mode: str,  # 'mean' or 'topleft'
 ) -> np.ndarray:
-    "Every cell in one colour; a last cell that the border cuts has the mean of what it has."
+    "Every cell in one colour of 8 bits; a last cell that the border cuts: the mean of what it has."
     (n, c, side, _), count = x.shape, -(-x.shape[-1] // block)
     if mode == "topleft":
         cells = x[..., ::block, ::block]
@@ -215,7 +216,8 @@ def _mosaic(
         had = np.full(count, block, np.float32)
         had[-1] -= spare
         cells = parts.reshape(block * block, n, c, count, count).sum(0) / (had[:, None] * had)
-    return np.repeat(np.repeat(cells, block, 2), block, 3)[..., :side, :side]
+    rows = np.repeat(rounded(cells), block, 3)[..., :side]
+    return np.repeat(rows, block, 2)[:, :, :side]
 
 
 def rounded(
@@ -238,7 +240,7 @@ def guide(
         return rounded(x + np.float32(guidance["noise_std"]) * noise)
     if guidance["kind"] == "pixelate":
         block = block_for(radius, rules["native"] and guidance["radius"] > 1)
-        return rounded(_mosaic(x, block, guidance["mode"]))
+        return _mosaic(x, block, guidance["mode"])
     matrix = guidance_matrix(side, rules)
     return rounded(matrix @ (x @ matrix.T))
 
@@ -272,8 +274,9 @@ def paste(
         portrait = down @ portrait @ triangle(x1 - x0, size, step, (x0 - left) * step).T
     else:
         portrait = portrait[:, y0 - top:y1 - top, x0 - left:x1 - left]
-    levels = np.rint(np.clip(portrait, 0, 1) * np.float32(255)).astype(np.uint8)
-    frame[y0:y1, x0:x1] = levels.transpose(1, 2, 0)
+    levels = portrait * np.float32(255)
+    np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+    frame[y0:y1, x0:x1] = levels.astype(np.uint8).transpose(1, 2, 0)
 
 # %% ../nbs/13_frames.ipynb #13-039
 def fill(

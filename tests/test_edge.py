@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privnb import frames
+from privnb import frames, stream
 from privnb.edge import EdgeError, EdgeSystem, Found, decode, letterbox, places, suppress
 from privnb.export import export_system
 from privnb.figures import render_scenes
@@ -21,7 +21,7 @@ from privnb.metrics import psnr
 from privnb.portable import export_part
 from privnb.portraits import crop_portraits, portrait_mask
 from privnb.pose import _letterbox
-from privnb.scenes import make_scene
+from privnb.scenes import make_clip, make_scene
 from privnb.system import PrivacySystem, SystemConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,18 +101,13 @@ def test_batches_of_any_size(system, edge, count):
 
 
 def test_people_are_found_as_by_the_training_side(system, edge):
-    "To a hundredth of a pixel; where two candidates tie, the other one may stay, a pixel away."
-    apart = []
     for k in range(8):
         scene = make_scene(31, k, size=(240, 320), people=(0, 3), split="test")
         ours, wanted = edge.find(scene.image), system.estimate(scene.image)
         assert len(ours) == len(wanted)
+        assert np.allclose(ours.boxes, wanted.boxes, atol=1e-2)
         assert np.allclose(ours.scores, wanted.scores, atol=1e-4)
-        for one, other in ((ours.boxes, wanted.boxes), (ours.keypoints, wanted.keypoints)):
-            if len(ours):
-                gap = np.abs(one - np.asarray(other)).reshape(len(ours), -1)
-                apart += gap.max(1).tolist()
-    assert len(apart) >= 16 and max(apart) < 2 and np.mean(np.array(apart) < 0.01) > 0.85
+        assert np.allclose(ours.keypoints, wanted.keypoints, atol=1e-2)
 
 
 def test_nobody_in_a_frame(edge):
@@ -145,8 +140,9 @@ def test_a_continuous_system_at_other_strengths(tmp_path, kind, radius):
     assert result.record["guidance"] == [kind, radius]
     recovered = told.recover(result.image, result.record)
     assert recovered.shape == scene.image.shape
-    with pytest.raises(ValueError, match="blur 30; this system was trained for"):
-        ours.at("blur", 30.0)
+    low, high = told.config.ranges["blur"]
+    with pytest.raises(ValueError, match=f"blur {low:g} to {high:g}"):
+        ours.at("blur", high + 18)
 
 
 def test_a_system_that_resamples_its_portraits(tmp_path):
@@ -331,3 +327,104 @@ def test_a_whole_folder_from_one_call(system, tmp_path):
     assert [row["part"] for row in rows] == ["enhancer", "guidance"]
     scene = render_scenes(3, 1, 160, (1, 1), "test")[0]
     assert EdgeSystem(tmp_path, 1).enhance(scene.image, scene.boxes).people == 1
+
+
+# frames after frames
+
+def walkers(count=6, people=2):
+    return [scene.image for scene in make_clip(9, 2, frames=count, size=(160, 224),
+                                               people=(people, people), split="test")]
+
+
+@st.composite
+def crowds(draw):
+    corners = st.tuples(*[st.integers(0, 200)] * 2, *[st.integers(8, 90)] * 2)
+    rows = draw(st.lists(corners, max_size=5))
+    return np.array([(x, y, x + w, y + h) for x, y, w, h in rows], np.float32).reshape(-1, 4)
+
+
+@given(crowds(), crowds(), st.integers(1, 6))
+@few
+def test_nobody_is_forgotten_between_two_searches(before, after, every):
+    parts = stream.boxes_between(before, after, every, margin=0.0)
+    assert len(parts) == every and np.array_equal(parts[-1], after)
+    pairs = stream.match(before, after)
+    alone = [b for k, b in enumerate(before) if k not in {r for r, _ in pairs}]
+    alone += [b for k, b in enumerate(after) if k not in {c for _, c in pairs}]
+    for t, boxes in enumerate(parts[:-1], 1):
+        assert len(boxes) >= len(pairs)
+        if alone:
+            assert stream.inside(np.stack(alone), boxes).min() >= stream.COVERED - 1e-5
+        for row, column in pairs:
+            there = (1 - t / every) * before[row] + t / every * after[column]
+            assert np.abs(boxes - there).max(1).min() < 1e-3
+
+
+@given(crowds(), crowds())
+@few
+def test_pairs_are_one_to_one_and_overlap(before, after):
+    pairs = stream.match(before, after)
+    assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
+    shares = stream.overlaps(before, after)
+    assert all(shares[pair] >= 0.2 for pair in pairs) and (shares <= 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize("hold, searches", [(0, 0), (1, 1), (3, 3)])
+def test_a_lost_person_stays_for_as_many_searches(hold, searches):
+    crowd = stream.Crowd(np.array([[10, 10, 50, 90]], np.float32), np.zeros(1, int))
+    nobody, kept = np.zeros((0, 4), np.float32), 0
+    for _ in range(5):
+        crowd = crowd.next(nobody, hold)
+        kept += len(crowd.boxes)
+    assert kept == searches
+
+
+def test_who_comes_back_is_no_longer_missing():
+    box = np.array([[10, 10, 50, 90]], np.float32)
+    crowd = stream.Crowd(box, np.ones(1, int)).next(box + 2, hold=1)
+    assert crowd.missed.tolist() == [0] and len(crowd.boxes) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_stream_of_any_length_comes_out_in_order(edge, count, every):
+    images = walkers(5)[:count]
+    results = list(stream.protect_stream(edge, images, every=every, workers=3))
+    assert len(results) == count
+    for image, result in zip(images, results):
+        outside = np.ones(image.shape[:2], bool)
+        for x0, y0, x1, y1 in (*result.record["squares"], *result.record["filled"]):
+            outside[max(y0, 0):max(y1, 0), max(x0, 0):max(x1, 0)] = False
+        assert np.array_equal(result.image[outside], image[outside])
+    assert [r.found is not None for r in results] == [k % every == 0 or k == count - 1
+                                                      for k in range(count)]
+
+
+def test_a_stream_that_looks_everywhere_equals_single_frames(edge):
+    images = walkers(3)
+    for image, result in zip(images, stream.protect_stream(edge, images, every=1, hold=0)):
+        wanted = edge.enhance(image, suppress(edge.find(image), 0.45).boxes)
+        assert np.array_equal(result.image, wanted.image) and result.record == wanted.record
+
+
+def test_a_camera_without_end_is_not_read_far_ahead(edge):
+    read, image = [], walkers(1)[0]
+
+    def camera():
+        while True:
+            read.append(1)
+            yield image
+
+    results = stream.protect_stream(edge, camera(), every=3)
+    for given_out in range(1, 8):
+        next(results)
+        assert len(read) <= given_out + 9
+    results.close()
+
+
+def test_a_bad_frame_is_named_and_a_bad_setting_too(edge):
+    with pytest.raises(ValueError, match="frame"):
+        list(stream.protect_stream(edge, [np.zeros((8, 8), np.uint8)]))
+    for change in ({"every": 0}, {"hold": -1}, {"workers": 0}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            next(stream.protect_stream(edge, walkers(1), **change))

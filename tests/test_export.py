@@ -18,9 +18,9 @@ import privnb.portable as portable
 from privnb.export import (LIMITS, NotOffered, calibration, cost, dense_convolutions, export_int8,
                            export_system, refuse_cost, run_export, to_int8, with_file)
 from privnb.figures import render_scenes
-from privnb.generators import EdgeGenerator
+from privnb.generators import EdgeGenerator, build_generator
 from privnb.images import ImageError
-from privnb.folding import Deployed
+from privnb.folding import Deployed, untransposed
 from privnb.portable import (PARTS, TOLERANCES, ExportError, compare, export_part,
                              part_inputs, part_module, run_session, sample_portraits, session_for,
                              to_half, to_onnx)
@@ -361,3 +361,19 @@ def test_dense_convolutions_of_a_generator_without_carrier_are_all():
     x = torch.rand(1, 3, 32, 32)
     model = to_onnx(Deployed(net).eval(), {"portrait": x, "guided": x}, ["enhanced"], 17, False)
     assert len(dense_convolutions(model)) == sum(n.op_type == "Conv" for n in model.graph.node)
+
+
+@pytest.mark.parametrize("name", ["unet7", "unet8"])
+def test_a_unet_without_transposed_convolutions_is_the_same_function(name):
+    net = build_generator(name, ngf=4).eval()
+    twin = untransposed(net)
+    kinds = [{type(m).__name__ for m in one.modules()} for one in (net, twin)]
+    assert "ConvTranspose2d" in kinds[0] and "ConvTranspose2d" not in kinds[1]
+    x = torch.rand(2, 3, 256, 200)
+    with torch.no_grad():
+        torch.testing.assert_close(twin(x), net(x), atol=1e-5, rtol=0)
+
+
+def test_other_transposed_convolutions_stay():
+    net = build_generator("resnet6", ngf=4).eval()
+    assert any(isinstance(m, torch.nn.ConvTranspose2d) for m in untransposed(net).modules())

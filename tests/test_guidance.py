@@ -182,3 +182,30 @@ def test_the_gpu_agrees():
         torch.testing.assert_close(guidance(x.cuda()).cpu(), guidance(x), atol=2e-6, rtol=0)
     seeded = [add_noise(t, 0.5, torch.Generator().manual_seed(0)).cpu() for t in (x, x.cuda())]
     torch.testing.assert_close(*seeded)
+
+
+@pytest.mark.parametrize("sigma, height, width", [(0.5, 200, 131), (2, 257, 90), (8, 300, 192)])
+def test_strips_equal_the_whole_product_with_their_gradients(sigma, height, width):
+    x = picture(height, width, count=1, dtype=torch.float64).requires_grad_()
+    weights = picture(height, width, 1, count=1, dtype=torch.float64)
+    (ours,) = torch.autograd.grad((gaussian_blur(x, sigma) * weights).sum(), x)
+    down, across = (blur_matrix(side, sigma, dtype=torch.float64) for side in (height, width))
+    whole = torch.matmul(down, torch.matmul(x, across.T))
+    torch.testing.assert_close(gaussian_blur(x, sigma), whole)
+    torch.testing.assert_close(ours, torch.autograd.grad((whole * weights).sum(), x)[0])
+
+
+def test_gradients_can_be_differentiated_again():
+    x = picture(6, 5, count=1, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda t: gaussian_blur(t, 1.5) ** 2, x)
+    assert torch.autograd.gradgradcheck(lambda t: pixelate(t, 4) ** 2, x)
+
+
+@few
+@given(height=sizes, width=sizes, block=st.integers(1, 45), mode=st.sampled_from(["mean", "topleft"]))
+def test_frame_mosaics_equal_the_exact_path(height, width, block, mode):
+    frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    exact = 255 * Guidance("pixelate", block, mode=mode)(
+        torch.from_numpy(frame).permute(2, 0, 1)[None].double() / 255)[0].permute(1, 2, 0).numpy()
+    for seen in (frame, np.ascontiguousarray(frame[::-1])[::-1]):
+        assert np.abs(guide_frame(seen, Guidance("pixelate", block, mode=mode)) - exact).max() <= 0.51
