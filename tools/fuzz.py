@@ -3,7 +3,8 @@
     python tools/fuzz.py --target container --count 100000 --seed 0
     python tools/fuzz.py --target container --seed 0 --only 4711      # that one input again, with its traceback
 
-Targets: container (side files, PNG chunks, public keys, seals of a hostile sender), keys, picture, annotations (COCO).
+Targets: container (side files, PNG chunks, public keys, seals of a hostile sender), keys, picture, annotations (COCO), mpii (JSON),
+matlab (MPII's release), yolo (YAML, lists of pictures, labels).
 
 Each input is made from the seed and its number alone. What is counted: how each was answered, the slowest one, and the peak of
 memory. What must not happen is kept under --keep, one file each, to become a regression test. Status 1 where anything was found.
@@ -205,6 +206,8 @@ class Files:
     "Readers that take a path; each answers with what it read or an ImageError."
 
     def __init__(self):
+        import privnb.sources  # noqa: F401, all readers: what an import takes is not counted
+
         self.folder = TemporaryDirectory()
 
     def make(self, rng):
@@ -270,7 +273,11 @@ class Annotations(Files):
         "A broken file."
         if rng.random() < 0.3:
             return super().make(rng)
-        made = json.loads(json.dumps(self.content))
+        return b".json".ljust(8, b"\0") + json.dumps(self.exchanged(self.content, rng)).encode()
+
+    def exchanged(self, content, rng):
+        "A copy in which up to three values, or whole branches, are odd ones."
+        made = json.loads(json.dumps({"content": content}))
         for _ in range(int(rng.integers(1, 4))):
             place = made
             while True:
@@ -282,17 +289,125 @@ class Annotations(Files):
                     place[key] = copy.deepcopy(self.ODD[int(rng.integers(len(self.ODD)))])
                     break
                 place = place[key]
-        return b".json".ljust(8, b"\0") + json.dumps(made).encode()
+        return made["content"]
 
     def read(self, path):
-        "Raised, and gathered."
-        from privnb.datasets import read_coco
+        "Raised, and gathered; and the labels of whatever is left."
+        from privnb.datasets import CocoKeypoints
 
-        read_coco(path, [])
-        read_coco(path)
+        read_all(lambda problems: CocoKeypoints(path, problems=problems))
 
 
-TARGETS = {"container": Container, "keys": Keys, "picture": Pictures, "annotations": Annotations}
+def read_all(opened):
+    "Faults gathered first, then the first one raised; the labels of each picture in between."
+    data = opened([])
+    for i in range(len(data)):
+        data.labels(i, 48, 64)
+        data.entries(i)
+    opened(None)
+
+
+class Mpii(Annotations):
+    "MPII's people as the JSON files in use write them."
+
+    def __init__(self):
+        super().__init__()
+        joints = [[5.0 + i, 6.0 + i] for i in range(16)]
+        self.content = [{"image": "1.jpg", "joints": joints, "joints_vis": [1] * 16, "scale": 0.5, "center": [30.0, 20.0]},
+                        {"img_paths": "2.jpg", "joint_self": [[5.0 + i, 6.0, 1.0] for i in range(16)], "scale_provided": 0.4,
+                         "objpos": [30.0, 20.0], "isValidation": 1.0}]
+        self.corpus = [(".json", json.dumps(self.content).encode())]
+
+    def read(self, path):
+        "Both splits."
+        from privnb.mpii import MPII
+
+        for split in ("train", "test"):
+            read_all(lambda problems: MPII(path, split, problems))
+
+
+class Matlab(Mpii):
+    "MPII's release: structs in structs, plain and compressed."
+
+    def __init__(self):
+        from scipy.io import savemat
+
+        Files.__init__(self)
+        point = {"x": 5.0, "y": 6.0, "id": 3.0, "is_visible": "1"}
+        person = {"x1": 3.0, "y1": 3.0, "x2": 9.0, "y2": 9.0, "scale": 0.4, "objpos": {"x": 9.0, "y": 9.0},
+                  "annopoints": {"point": structs([point, {**point, "id": 4.0}])}}
+        row = {"image": {"name": "1.jpg"}, "annorect": structs([person, person]), "vididx": 3.0}
+        release = {"annolist": structs([row, row]), "img_train": np.array([1, 1])}
+        self.corpus = []
+        for compressed in (False, False, False, True):
+            buffer = io.BytesIO()
+            savemat(buffer, {"RELEASE": release}, do_compression=compressed)
+            self.corpus.append((".mat", buffer.getvalue()))
+
+    def make(self, rng):
+        "A broken file."
+        return Files.make(self, rng)
+
+
+def structs(rows):
+    "A 1 x N struct array of Matlab."
+    made = np.empty((1, len(rows)), [(name, object) for name in rows[0]])
+    for i, row in enumerate(rows):
+        for name, value in row.items():
+            made[0, i][name] = value
+    return made
+
+
+class Yolo(Annotations):
+    "A data set of ultralytics: one of its YAML, a list of pictures and a file of labels is broken."
+
+    def __init__(self):
+        import yaml
+
+        super().__init__()
+        self.content = {"path": "", "train": "images/train", "val": "list.txt", "kpt_shape": [17, 3], "names": {0: "person"},
+                        "flip_idx": [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]}
+        line = " ".join(["0", "0.5", "0.5", "0.4", "0.6"] + ["0.5", "0.5", "2"] * 17)
+        self.files = {"x.yaml": yaml.safe_dump(self.content).encode(), "list.txt": b"images/train/a.png\nimages/train/b.png\n",
+                      "labels/train/a.txt": f"{line}\n{line[:-1]}1\n".encode(), "labels/train/b.txt": b""}
+        folder = Path(self.folder.name)
+        for name in ("images/train", "labels/train"):
+            (folder / name).mkdir(parents=True)
+        for name in "ab":
+            Image.new("RGB", (8, 8)).save(folder / f"images/train/{name}.png")
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+        self.corpus = [(str(i), content) for i, content in enumerate(self.files.values())]
+
+    def make(self, rng):
+        "A broken file; its number says which."
+        import yaml
+
+        if rng.random() < 0.5:
+            return Files.make(self, rng)
+        odd = self.exchanged({**self.content, "names": ["person"]}, rng)
+        return b"0".ljust(8, b"\0") + yaml.safe_dump(odd).encode()
+
+    def ask(self, content):
+        "How the reader answered, with this file in the place of the whole one."
+        from privnb.images import ImageError
+        from privnb.yolo import YoloPose
+
+        folder, (name, whole) = Path(self.folder.name), list(self.files.items())[int(content[:8].rstrip(bytes(1)))]
+        (folder / name).write_bytes(content[8:])
+        try:
+            for split in ("train", "test"):
+                read_all(lambda problems: YoloPose(folder / "x.yaml", split, problems))
+            return "read"
+        except ImageError as error:
+            assert "\n" not in str(error), "more than one line"
+            return "ImageError"
+        finally:
+            (folder / name).write_bytes(whole)
+
+
+TARGETS = {"container": Container, "keys": Keys, "picture": Pictures, "annotations": Annotations, "mpii": Mpii,
+           "matlab": Matlab, "yolo": Yolo}
 
 
 # the loop
