@@ -35,7 +35,8 @@ def keys_show(
     "Say whose a public key is, or for whom a file is sealed; returns the exit status."
     from privnb.keyring import Keyring
 
-    def work(path):
+    def work(path: str | Path) -> str:  # a public key, a folder of them, or a sealed file
+        "What there is to say about it."
         if Path(path).suffix == ".pub" or Path(path).is_dir():
             return "\n".join(f"{key.fingerprint}  {key.name}" for key in Keyring.read([path]))
         return "\n".join(f"sealed for {name}" for name, _ in _head(_seal_in(path)).slots)
@@ -159,7 +160,11 @@ def opener(
     key = read_key(args.key, ask_passphrase)
     log = Path(args.log or Path(args.out) / "audit.log")
 
-    def work(path, target):
+    def work(
+        path: str | Path,  # an enhanced picture
+        target: Path,  # receives the recovered one
+    ) -> str:
+        "Recover it; says how."
         return _recover(Path(path), target, key, log, args)
 
     return work
@@ -235,7 +240,8 @@ def keys_change(
     add = [] if args.action == "remove" else list(who)
     remove = {"remove": list(who.keys), "rotate": [key.public.fingerprint]}.get(args.action, [])
 
-    def work(path):
+    def work(path: str | Path) -> str:  # a sealed file
+        "Re-wrap its seal; says for how many."
         made = rewrap(_seal_in(path), key, add, remove)
         if args.log:
             append(args.log, key, args.action, file=Path(path).name, who=" ".join(who.keys))

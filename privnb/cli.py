@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'GUIDANCES', 'complain', 'gather', 'targets', 'each', 'read_boxes', 'boxes_for', 'estimator_from',
-           'open_system', 'enhance', 'writer', 'recover', 'train_config', 'train', 'print_table', 'evaluate', 'tables',
-           'data_check', 'demo', 'export', 'parser', 'main']
+           'system_for', 'open_system', 'enhance', 'writer', 'maker_of', 'recover', 'train_config', 'train',
+           'print_table', 'evaluate', 'tables', 'data_check', 'demo', 'export', 'parser', 'main']
 
 # %% ../nbs/90_cli.ipynb #90-005
 import argparse
@@ -17,8 +17,11 @@ import warnings
 from pathlib import Path
 
 import privnb
+from .attack_results import add_attack
 from .authorised import add_audit, add_keys, recovery_options, sealing_options
+from .clip_commands import clip_options, enhance_clips, recover_clips, split_clips
 from .labs import add_lab
+from .pipeline import add_profile
 
 # %% ../nbs/90_cli.ipynb #90-008
 def complain(
@@ -139,7 +142,8 @@ def boxes_for(
 
     from privnb.images import ImageError
 
-    def shared(name):
+    def shared(name: Path) -> int:  # as the file of boxes has it
+        "How many parts, from the end, it shares with the path; 0 where the file name differs."
         pairs = zip(reversed(name.parts), reversed(path.resolve().parts))
         return next((i for i, (a, b) in enumerate(pairs) if a != b), len(name.parts))
 
@@ -246,6 +250,18 @@ def _fetch(
                            "and put it there") from error
 
 # %% ../nbs/90_cli.ipynb #90-031
+def system_for(
+    guidance: str | None,  # kind that was asked for; None: any
+    radius: float | None,  # strength that was asked for; None: any
+) -> str:
+    "Which of the systems that ship is meant where none is named: `default` where it can, else `continuous`."
+    from privnb.guidance import Guidance
+
+    own = Guidance("pixelate", 12.0)
+    fits = guidance in (None, own.kind) and radius in (None, own.radius)
+    return "default" if fits else "continuous"
+
+
 def open_system(
     args: argparse.Namespace,  # system, and where the command has them: pose, fetch
     recoverer: bool,  # whether the means of recovery are needed
@@ -253,6 +269,7 @@ def open_system(
     "The system that the arguments name, ready to use."
     from privnb.system import PrivacySystem
 
+    args.system = args.system or system_for(args.guidance, args.radius)
     system = PrivacySystem.load(args.system, recoverer=recoverer)
     if getattr(args, "pose", None):
         system.pose = estimator_from(args.pose, system.config.pose, args.fetch)
@@ -262,14 +279,19 @@ def open_system(
 def enhance(
     args: argparse.Namespace,  # of `privnb enhance`
 ) -> int:
-    "Protect everybody in each photograph; returns the exit status."
+    "Protect everybody in each photograph and clip; returns the exit status."
     from privnb.images import ImageError, load_image
 
     known = read_boxes(args.boxes) if args.boxes else None
-    write = writer(args)
+    write, (clips, args.paths) = writer(args), split_clips(args.paths)
     system = open_system(args, recoverer=False)
+    failed = enhance_clips(args, clips, system, complain) if clips else 0
 
-    def work(path, target):
+    def work(
+        path: Path,  # a photograph
+        target: Path,  # receives the enhanced one
+    ) -> str:
+        "Protect one photograph; says how many people."
         image = load_image(path)
         boxes = None if known is None else boxes_for(path, image.shape, known)
         result = system.enhance(image, boxes)
@@ -280,7 +302,7 @@ def enhance(
         filled = len(result.record["filled"])
         return _count(result.people) + (f", {filled} of them filled" if filled else "")
 
-    return each(args, work)
+    return max(failed, each(args, work) if args.paths else 0)
 
 # %% ../nbs/90_cli.ipynb #90-036
 def writer(
@@ -293,7 +315,13 @@ def writer(
 
     recipients, told = list(Keyring.read(args.seal_to)) if args.seal_to else [], []
 
-    def write(image, result, target, config):
+    def write(
+        image,  # the photograph (H, W, 3) uint8
+        result,  # `Enhanced`
+        target: Path,  # a .png
+        config,  # `SystemConfig` of what enhanced it
+    ):
+        "Write the picture, and its seal where somebody is named."
         if not recipients:
             return save_image(result.image, target, args.overwrite, metadata=result.record)
         if leak_notice(config) and not told:
@@ -303,35 +331,60 @@ def writer(
 
     return write
 
-
+# %% ../nbs/90_cli.ipynb #90-037
 def _count(
     people: int,  # how many
 ) -> str:
     "In words."
     return "1 person" if people == 1 else f"{people} people"
 
-# %% ../nbs/90_cli.ipynb #90-037
+# %% ../nbs/90_cli.ipynb #90-038
+def maker_of(
+    record: dict,  # that an enhanced picture carries; may be empty
+) -> str:
+    "Name of the system that ships and made it; `default` where none did, which then refuses it."
+    from privnb.system import SYSTEMS, folder_of
+
+    for name in SYSTEMS:
+        path = folder_of(name) / "config.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known and known.get("fingerprint") == (record or {}).get("system"):
+            return name
+    return "default"
+
+# %% ../nbs/90_cli.ipynb #90-040
 def recover(
     args: argparse.Namespace,  # of `privnb recover`
 ) -> int:
-    "Recover each enhanced photograph; returns the exit status."
+    "Recover each enhanced photograph and sealed clip; returns the exit status."
+    from privnb.authorised import opener
     from privnb.images import load_image, read_metadata, save_image
+    from privnb.system import PrivacySystem
 
+    clips, args.paths = split_clips(args.paths)
+    failed = recover_clips(args, clips, complain) if clips else 0
+    if not args.paths:
+        return failed
     if args.key:
-        from privnb.authorised import opener
+        return max(failed, each(args, opener(args)))
+    systems = {}
 
-        return each(args, opener(args))
-    system = open_system(args, recoverer=True)
-
-    def work(path, target):
+    def work(
+        path: Path,  # an enhanced picture
+        target: Path,  # receives the recovered one
+    ) -> str:
+        "Recover one picture; says how many people."
         image, record = load_image(path), read_metadata(path)
-        recovered = system.recover(image, record, changed=args.changed)
+        name = args.system or maker_of(record)
+        if name not in systems:
+            systems[name] = PrivacySystem.load(name, recoverer=True)
+        recovered = systems[name].recover(image, record, changed=args.changed)
         save_image(recovered, target, args.overwrite)
         return f"{_count(len(record['squares']))} recovered"
 
-    return each(args, work)
+    return max(failed, each(args, work))
 
-# %% ../nbs/90_cli.ipynb #90-039
+# %% ../nbs/90_cli.ipynb #90-042
 PRESETS = ("smoke", "lecture", "continuous", "shipped", "sliders", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
@@ -357,7 +410,7 @@ def train_config(
                        radius=old.radius if args.radius is None else args.radius)
     return replace(config, system=replace(config.system, guidance=guidance), **changes)
 
-# %% ../nbs/90_cli.ipynb #90-041
+# %% ../nbs/90_cli.ipynb #90-044
 def _config_from(
     file: str | Path,  # a run's train.json or a system's config.json
 ):
@@ -372,7 +425,7 @@ def _config_from(
         raise ImageError(f"{file}: no training configuration "
                          f"({type(error).__name__}: {error})") from error
 
-# %% ../nbs/90_cli.ipynb #90-042
+# %% ../nbs/90_cli.ipynb #90-045
 def train(
     args: argparse.Namespace,  # of `privnb train`
 ) -> int:
@@ -389,7 +442,7 @@ def train(
         print(f"system saved in {args.out}")
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-043
+# %% ../nbs/90_cli.ipynb #90-046
 def print_table(
     figures: dict,  # name -> number or None
 ) -> None:
@@ -399,7 +452,7 @@ def print_table(
         shown = f"{value:.3f}" if isinstance(value, float) else value
         print(f"{name:<{width}}  {shown}")
 
-# %% ../nbs/90_cli.ipynb #90-045
+# %% ../nbs/90_cli.ipynb #90-048
 def evaluate(
     args: argparse.Namespace,  # of `privnb evaluate`
 ) -> int:
@@ -425,7 +478,7 @@ def evaluate(
         write_file(args.json, json.dumps(content, indent=1) + "\n", args.overwrite)
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-046
+# %% ../nbs/90_cli.ipynb #90-049
 def _judged_on(
     run: dict,  # how the system was trained, as far as it says
     args: argparse.Namespace,  # of `privnb evaluate`
@@ -438,7 +491,7 @@ def _judged_on(
     told |= {"test_scenes": args.scenes} if args.scenes else {}
     return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
 
-# %% ../nbs/90_cli.ipynb #90-048
+# %% ../nbs/90_cli.ipynb #90-051
 def _others(
     folder: str | Path,  # a system's folder, "default" or "continuous"
     like: dict,  # how the system's estimator is built
@@ -453,7 +506,7 @@ def _others(
         parts["pretrained"] = shipped("pose.safetensors")
     return {name: estimator_from(path, like) for name, path in parts.items() if path.is_file()}
 
-# %% ../nbs/90_cli.ipynb #90-051
+# %% ../nbs/90_cli.ipynb #90-054
 def tables(
     args: argparse.Namespace,  # of `privnb tables`
 ) -> int:
@@ -469,7 +522,7 @@ def tables(
         print(f"privnb: run {run}: {why}", file=sys.stderr)
     return 1 if state["missing"] else 0
 
-# %% ../nbs/90_cli.ipynb #90-053
+# %% ../nbs/90_cli.ipynb #90-056
 def data_check(
     args: argparse.Namespace,  # of `privnb data check`
 ) -> int:
@@ -480,7 +533,7 @@ def data_check(
     print(report)
     return 1 if report.problems else 0
 
-# %% ../nbs/90_cli.ipynb #90-054
+# %% ../nbs/90_cli.ipynb #90-057
 def demo(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> int:
@@ -506,7 +559,7 @@ def demo(
         print(f"see {Path(args.out) / 'grid.png'}")
     return int(failed > 0)
 
-# %% ../nbs/90_cli.ipynb #90-055
+# %% ../nbs/90_cli.ipynb #90-058
 def _photographs(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> tuple[list, int]:
@@ -519,7 +572,11 @@ def _photographs(
     known = read_boxes(args.boxes) if args.boxes else None
     paths, failed = gather(args.paths, args.debug)
 
-    def read(path, target):
+    def read(
+        path: Path,  # a photograph
+        target: Path,  # whose stem its files get
+    ) -> Photograph:
+        "It, with its boxes where a file gives them."
         image = load_image(path)
         boxes = None if known is None else boxes_for(path, image.shape, known)
         return Photograph(str(path), image, boxes, detect=known is None, stem=target.stem)
@@ -527,7 +584,7 @@ def _photographs(
     return [(path, lambda path=path, target=target: read(path, target))
             for path, target in targets(paths, args.out).items()], failed
 
-# %% ../nbs/90_cli.ipynb #90-057
+# %% ../nbs/90_cli.ipynb #90-060
 def _print_demo(
     content: dict,  # of metrics.json
 ) -> None:
@@ -539,13 +596,14 @@ def _print_demo(
         cells = ("-" if None in pair else f"{pair[0]:.1f}, {pair[1]:.3f}" for pair in pairs)
         print(f"{row['file'][-37:]:<38}{row['people']:>7}" + "".join(f"{c:>16}" for c in cells))
 
-# %% ../nbs/90_cli.ipynb #90-059
+# %% ../nbs/90_cli.ipynb #90-062
 def _at_least(
     kind: type,  # int or float
     least: float,  # smallest value allowed
 ):
     "A converter for argparse that refuses smaller and non-finite numbers."
-    def convert(text):
+    def convert(text: str):  # what stands on the line
+        "The number."
         try:
             value = kind(text)
         except ValueError:
@@ -555,7 +613,7 @@ def _at_least(
         return value
     return convert
 
-# %% ../nbs/90_cli.ipynb #90-060
+# %% ../nbs/90_cli.ipynb #90-063
 def _common(
     command: argparse.ArgumentParser,  # one that takes pictures
     paths: str = "+",  # how many: + at least one, * any number
@@ -565,11 +623,12 @@ def _common(
     command.add_argument("paths", nargs=paths, metavar="PATH", help="a file, a folder or a glob")
     command.add_argument("--out", default=out, required=out is None, metavar="DIR",
                          help="folder of the outputs, made if missing")
-    command.add_argument("--system", default="default", metavar="SYSTEM",
-                         help="a system's folder; default or continuous: from the package")
+    command.add_argument("--system", metavar="SYSTEM", help="a system's folder, or one that "
+                         "ships: default, continuous, leakfree (default, and continuous for "
+                         "other strengths)")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
-# %% ../nbs/90_cli.ipynb #90-061
+# %% ../nbs/90_cli.ipynb #90-064
 def _finding(
     command: argparse.ArgumentParser,  # one that looks for people
 ) -> None:
@@ -582,7 +641,7 @@ def _finding(
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
 
-# %% ../nbs/90_cli.ipynb #90-063
+# %% ../nbs/90_cli.ipynb #90-066
 def _on_pictures(
     commands,  # argparse's subparsers
 ) -> None:
@@ -594,7 +653,7 @@ def _on_pictures(
                          help="longest side, pixels; 0 keeps all (1024)")
     _strength(command)
     command.set_defaults(run=demo)
-    text = "protect everybody in photographs; EXIF data and colour profiles are not carried over"
+    text = "protect everybody in photographs and clips; EXIF data and colour profiles are not carried over"
     command = commands.add_parser("enhance", help=text, description=text)
     _common(command)
     _finding(command)
@@ -602,9 +661,10 @@ def _on_pictures(
                          help="copy pictures in which nobody is found")
     sealing_options(command)
     _strength(command)
+    clip_options(command)
     command.set_defaults(run=enhance)
 
-# %% ../nbs/90_cli.ipynb #90-065
+# %% ../nbs/90_cli.ipynb #90-068
 def _back(
     commands,  # argparse's subparsers
 ) -> None:
@@ -618,7 +678,7 @@ def _back(
     add_keys(commands)
     add_audit(commands)
 
-# %% ../nbs/90_cli.ipynb #90-066
+# %% ../nbs/90_cli.ipynb #90-069
 def _strength(
     command: argparse.ArgumentParser,  # one that protects or trains
 ) -> None:
@@ -627,7 +687,7 @@ def _strength(
     command.add_argument("--radius", type=_at_least(float, 0),
                          help="its strength, pixels of the reference portrait")
 
-# %% ../nbs/90_cli.ipynb #90-067
+# %% ../nbs/90_cli.ipynb #90-070
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
@@ -644,7 +704,7 @@ def _running(
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
-    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
+    command.add_argument("system", metavar="SYSTEM", help="its folder, default, continuous or leakfree")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
     _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
@@ -653,7 +713,7 @@ def _running(
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=evaluate)
 
-# %% ../nbs/90_cli.ipynb #90-069
+# %% ../nbs/90_cli.ipynb #90-072
 def _looking(
     commands,  # argparse's subparsers
 ) -> None:
@@ -676,7 +736,7 @@ def _looking(
                          "mpii:DIR, yolo:FILE")
     command.set_defaults(run=data_check)
 
-# %% ../nbs/90_cli.ipynb #90-071
+# %% ../nbs/90_cli.ipynb #90-074
 def _scaling(
     command: argparse.ArgumentParser,  # the command train
 ) -> None:
@@ -698,7 +758,7 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-073
+# %% ../nbs/90_cli.ipynb #90-076
 def export(
     args: argparse.Namespace,  # the command's arguments
 ) -> int:
@@ -707,7 +767,7 @@ def export(
 
     return run_export(args)
 
-# %% ../nbs/90_cli.ipynb #90-074
+# %% ../nbs/90_cli.ipynb #90-077
 def _exporting(
     commands,  # where commands are added
 ) -> None:
@@ -723,7 +783,7 @@ def _exporting(
     command.set_defaults(run=export)
     _form(command)
 
-# %% ../nbs/90_cli.ipynb #90-076
+# %% ../nbs/90_cli.ipynb #90-079
 def _form(
     command: argparse.ArgumentParser,  # the command export
 ) -> None:
@@ -739,7 +799,7 @@ def _form(
     command.add_argument("--symmetric", action="store_true", default=None,
                          help="8 bits as TensorRT wants them")
 
-# %% ../nbs/90_cli.ipynb #90-077
+# %% ../nbs/90_cli.ipynb #90-080
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -751,13 +811,15 @@ def parser() -> argparse.ArgumentParser:
     _running(commands)
     _looking(commands)
     _exporting(commands)
+    add_profile(commands)
+    add_attack(commands)
     add_lab(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="print tracebacks too")
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-079
+# %% ../nbs/90_cli.ipynb #90-082
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -775,6 +837,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-081
+# %% ../nbs/90_cli.ipynb #90-084
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -68,13 +68,13 @@ class ContinuousGenerator(EdgeGenerator):
     def __init__(
         self,
         in_channels: int = 6,  # 6: portrait and guidance (enhancer), 3: enhanced (recoverer)
-        carriers: dict | None = None,  # kind -> strength of its carrier; None: CARRIERS
+        carriers: dict | None = None,  # kind -> strength of its carrier, 0: none; None: CARRIERS
         **options,  # of `EdgeGenerator`: width, blocks, unshuffle, residual
     ):
         super().__init__(in_channels, **options)
         u = self.multiple // 2
         made = {k: CarrierWriter(u, s) if in_channels == 6 else CarrierReader(u, s, k == "blur")
-                for k, s in (carriers or CARRIERS).items()}
+                for k, s in (carriers or CARRIERS).items() if s}
         self.carriers = nn.ModuleDict(made)
         coarse = [len(self.body.down.bias)] * len(self.body.coarse)
         self.film = Film([len(self.body.head.bias), *coarse])
@@ -108,7 +108,9 @@ def forward(
     height, width = x.shape[-2:]
     z, code = pad_to_multiple(2 * x - 1, self.multiple, self.least), code.to(x)
     kind = KINDS[int(code[: len(KINDS)].argmax())]
-    cells = _modulated(self.body, z, self.film(code)) + self.carriers[kind](z)
+    cells = _modulated(self.body, z, self.film(code))
+    if kind in self.carriers:
+        cells = cells + self.carriers[kind](z)
     return base + self.body.shuffle(cells)[..., :height, :width] / 2
 
 

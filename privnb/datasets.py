@@ -180,9 +180,9 @@ def _numbers(
     values,  # what should be a list of numbers
     count: int,  # how many
 ) -> bool:
-    "Whether these are `count` finite numbers."
+    "Whether these are `count` finite numbers, small enough for areas in single precision."
     return (isinstance(values, list) and len(values) == count and all(
-        isinstance(v, (int, float)) and abs(v) < float("inf") for v in values))
+        isinstance(v, (int, float)) and abs(v) < 1e18 for v in values))
 
 # %% ../nbs/02_datasets.ipynb #02-030
 def _fault(
@@ -304,17 +304,19 @@ def _share(
     named = entry.get("split", "test" if held_out(entry["file_name"]) else "train")
     return "train" if named == "train" else "test"
 
-
+# %% ../nbs/02_datasets.ipynb #02-042
 def _labels(
     name: str,  # of the picture
     people: list,  # (number, annotation) of everybody in it
 ) -> tuple[dict, list]:
     "The fields of a sample besides the image, and the entries of the labelled people."
-    def box(a):
+    def box(a: dict) -> tuple:  # an annotation
+        "Its box: x0, y0, x1, y1 in pixels."
         x, y, w, h = a["bbox"]
         return x, y, x + w, y + h
 
-    def area(a):
+    def area(a: dict) -> float:  # an annotation
+        "Its area, square pixels; that of the box where none is given."
         return a.get("area", a["bbox"][2] * a["bbox"][3])
 
     found = [(n, a) for n, a in people if not a.get("iscrowd") and a.get("num_keypoints", 1)]

@@ -93,7 +93,8 @@ def samples() -> list:
     """
     real = CocoKeypoints(Path(str(resources.files("privnb"))) / "assets/photographs.json")
 
-    def annotated(i):
+    def annotated(i: int) -> Photograph:  # number of a photograph with boxes
+        "It, with its boxes."
         sample = real[i]
         return Photograph(sample.name, sample.image, sample.boxes)
 
@@ -298,7 +299,8 @@ def poster(
     height += head + foot
     fig = Figure((width, height), dpi=100, facecolor="white")
 
-    def write(x, y, text, size, **options):
+    def write(x, y, text, size, **options):  # inches from the left and top, a line, points
+        "Put a line on the page; the size is that on a page of 16 inches."
         fig.text(x / width, 1 - y / height, text, fontsize=size * k, **options)
 
     for i, version, left, top, w, h in cells:

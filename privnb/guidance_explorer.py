@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'PLACES', 'Setting', 'in_words', 'people_mask', 'guided_view', 'guidance_figures', 'figures_text', 'wiped',
-           'explorer_picture', 'guidance_strip', 'GuidanceExplorer']
+           'explorer_picture', 'guidance_strip', 'GuidanceExplorer', 'strength_rows', 'follow_kind']
 
 # %% ../nbs/15b_guidance_explorer.ipynb #15-004
 import math
@@ -164,6 +164,30 @@ class GuidanceExplorer(widgets.VBox):
         self.picker.take(self.picker.names.value)
 
 # %% ../nbs/15b_guidance_explorer.ipynb #15-024
+def strength_rows(
+    first,  # kind, radius and noise at the beginning, such as a `Setting`
+    hint: str,  # what the radius measures
+) -> tuple[SliderRow, SliderRow]:
+    "The rows of radius and noise."
+    radius = SliderRow("Radius, pixels", first.radius, *LIMITS[first.kind], hint)
+    noise = SliderRow("Noise strength", first.noise, (0.0, 1.0), 0.05,
+                      "standard deviation on the scale from 0 to 1")
+    switch(noise, False)
+    return radius, noise
+
+
+def follow_kind(
+    explorer,  # with kind, radius, noise and ask
+):
+    "Give both rows what suits the kind that was chosen, and ask."
+    kind = explorer.kind.value
+    if kind in LIMITS:
+        set_limits(explorer.radius, *LIMITS[kind])
+    switch(explorer.radius, kind in LIMITS)
+    switch(explorer.noise, kind == "noise")
+    explorer.ask()
+
+# %% ../nbs/15b_guidance_explorer.ipynb #15-026
 def _controls(
     explorer: GuidanceExplorer,  # receives them as attributes
 ):
@@ -173,45 +197,31 @@ def _controls(
                                      description="Guidance", tooltip="how people are protected")
     explorer.place = widgets.Dropdown(options=PLACES, description="Where",
                                       tooltip="what is protected and measured")
-    explorer.radius = SliderRow("Radius, pixels", first.radius, *LIMITS[first.kind],
-                                "deviation of the blur or side of a cell")
-    explorer.noise = SliderRow("Noise strength", first.noise, (0.0, 1.0), 0.05,
-                               "standard deviation on the scale from 0 to 1")
+    explorer.radius, explorer.noise = strength_rows(
+        first, "deviation of the blur or side of a cell")
     explorer.wipe = SliderRow("Wipe, per cent", first.wipe, (0.0, 100.0), 1.0,
                               "share of the width that shows the original")
     explorer.poses = widgets.Checkbox(value=True, description="Draw the poses that are found",
                                       indent=False)
-    switch(explorer.noise, False)
-    explorer.kind.observe(lambda change: explorer.changed_kind(), "value")
+    explorer.kind.observe(lambda change: follow_kind(explorer), "value")
     for row in (explorer.radius, explorer.noise, explorer.wipe):
         row.on_change(explorer.ask)
     for control in (explorer.place, explorer.poses):
         control.observe(lambda change: explorer.ask(), "value")
 
-# %% ../nbs/15b_guidance_explorer.ipynb #15-025
+# %% ../nbs/15b_guidance_explorer.ipynb #15-027
 @patch(as_prop=True)
 def setting(self: GuidanceExplorer) -> Setting:
     "What the controls say."
     return Setting(self.kind.value, self.radius.value, self.noise.value, self.place.value,
                    self.wipe.value, self.poses.value)
 
-# %% ../nbs/15b_guidance_explorer.ipynb #15-026
+# %% ../nbs/15b_guidance_explorer.ipynb #15-028
 @patch
 def ask(self: GuidanceExplorer):
     "Hand the present setting to the worker."
     if self.sample is not None:
         self.worker.submit((self.sample, self.setting))
-
-
-@patch
-def changed_kind(self: GuidanceExplorer):
-    "Another kind: its own range, and the sliders that it uses."
-    kind = self.kind.value
-    if kind in LIMITS:
-        set_limits(self.radius, *LIMITS[kind])
-    switch(self.radius, kind in LIMITS)
-    switch(self.noise, kind == "noise")
-    self.ask()
 
 
 @patch
@@ -223,7 +233,7 @@ def looks_at(
     self.sample = sample
     self.ask()
 
-# %% ../nbs/15b_guidance_explorer.ipynb #15-028
+# %% ../nbs/15b_guidance_explorer.ipynb #15-030
 @patch
 def compute(
     self: GuidanceExplorer,
@@ -242,7 +252,7 @@ def compute(
         self.figures, self.joints = guidance_figures(self.view, truth, self.system)
     yield explorer_picture(self.view, setting, self.joints), setting, self.figures
 
-# %% ../nbs/15b_guidance_explorer.ipynb #15-029
+# %% ../nbs/15b_guidance_explorer.ipynb #15-031
 @patch
 def deliver(
     self: GuidanceExplorer,

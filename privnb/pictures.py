@@ -82,14 +82,10 @@ def _rendered(
 def samples() -> dict:
     "Name -> maker of a `Sample`; makers of photographs raise ImageError where one is missing."
     real = CocoKeypoints(Path(str(resources.files("privnb"))) / "assets/photographs.json")
-
-    def annotated(i, name):
-        return fitted(replace(real[i], name=name))
-
     found = {name: functools.partial(_rendered, name) for name in SCENES}
     for i, file in enumerate(real.files):
         name = f"{Path(file.rpartition(':')[2]).stem} (photograph)"
-        found[name] = functools.partial(annotated, i, name)
+        found[name] = lambda i=i, name=name: fitted(replace(real[i], name=name))
     return found
 
 # %% ../nbs/15a_pictures.ipynb #15-013

@@ -213,16 +213,22 @@ class _Paint(torch.autograd.Function):
     "Patches onto a copy of the images, in order; backwards, the topmost takes its gradient first."
 
     @staticmethod
-    def forward(ctx, images, places, *patches):
-        ctx.places = places
-        painted = images.clone()
+    def forward(
+        ctx,  # kept for the way back
+        images: torch.Tensor,  # (N, 3, H, W)
+        places: list,  # for each patch: image, top, bottom, left, right in pixels
+        *patches: torch.Tensor,  # (3, bottom - top, right - left) each
+    ) -> torch.Tensor:
+        "The painted images (N, 3, H, W)."
+        ctx.places, painted = places, images.clone()
         for (i, top, bottom, left, right), patch in zip(places, patches):
             painted[i, :, top:bottom, left:right] = patch
         return painted
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, gradient: torch.Tensor) -> tuple:  # of the painted images (N, 3, H, W)
+        "Its shares: of the images, nothing for the places, of each patch."
         rest, shares = gradient.clone(), []
         for i, top, bottom, left, right in reversed(ctx.places):
             hole = rest[i, :, top:bottom, left:right]

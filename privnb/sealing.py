@@ -94,7 +94,18 @@ def _records(
     outside = _outside(boxes, original.shape)
     if (original[outside] != enhanced[outside]).any():
         raise ValueError("original: differs from the enhanced picture outside the boxes of record")
-    facts = FACTS.pack(*original.shape[:2], picture_hash(original), _thumbnail(enhanced))
+    return _pieces(original, boxes, name, _thumbnail(enhanced), frame)
+
+# %% ../nbs/16c_sealing.ipynb #16-020
+def _pieces(
+    original: np.ndarray,  # (H, W, 3) uint8
+    boxes: list,  # x0, y0, x1, y1 inside it, pixels
+    name: bytes,  # hash of the enhanced picture
+    thumbnail: bytes,  # of the enhanced picture
+    frame: int,  # number of the frame
+) -> Iterator[Record]:
+    "The records, where the enhanced picture itself is no longer at hand."
+    facts = FACTS.pack(*original.shape[:2], picture_hash(original), thumbnail)
     yield Record(PICTURE, frame, (0, 0, 0, 0), name, facts)
     for number, (x0, y0, x1, y1) in enumerate(boxes):
         pixels = original[y0:y1, x0:x1].copy()
@@ -102,7 +113,7 @@ def _records(
             pixels[_shared(boxes[number], earlier)[0]] = 0
         yield Record(PORTRAIT, frame, (x0, y0, x1, y1), name, pack_pixels(pixels))
 
-# %% ../nbs/16c_sealing.ipynb #16-019
+# %% ../nbs/16c_sealing.ipynb #16-021
 def _new_head(
     recipients: list,  # `PublicKey`s, 1 to 64, each once
     system: str,  # fingerprint of the system that enhanced
@@ -119,7 +130,7 @@ def _new_head(
     cipher = AESGCM(derived_key(content_key, head.fixed, b"records"))
     return sign_head(replace(head, slots=slots), content_key), cipher
 
-# %% ../nbs/16c_sealing.ipynb #16-021
+# %% ../nbs/16c_sealing.ipynb #16-023
 class Sealer:
     "Seals frame by frame into a stream; memory holds one frame."
 
@@ -133,7 +144,7 @@ class Sealer:
         self.stream, self.count = stream, 0
         stream.write(self.head.pack())
 
-# %% ../nbs/16c_sealing.ipynb #16-023
+# %% ../nbs/16c_sealing.ipynb #16-025
 @patch
 def _write(
     self: Sealer,
@@ -163,7 +174,7 @@ def close(
     "Write the end; a stream without it is refused as cut."
     self._write(Record(END, self.count, (0, 0, 0, 0), bytes(32), b""))
 
-# %% ../nbs/16c_sealing.ipynb #16-024
+# %% ../nbs/16c_sealing.ipynb #16-026
 def seal(
     original: np.ndarray,  # (H, W, 3) uint8
     enhanced: np.ndarray,  # the same shape
@@ -180,7 +191,7 @@ def seal(
     sealer.close()
     return stream.getvalue()
 
-# %% ../nbs/16c_sealing.ipynb #16-027
+# %% ../nbs/16c_sealing.ipynb #16-029
 @dataclass
 class Frame:
     "What was sealed of one frame."
@@ -208,7 +219,7 @@ class Frame:
             pixels[mine] = earlier[its]
         self.portraits.append((box, pixels))
 
-# %% ../nbs/16c_sealing.ipynb #16-028
+# %% ../nbs/16c_sealing.ipynb #16-030
 def open_frames(
     stream: BinaryIO,  # seekable, at the beginning of a seal
     key: PrivateKey,  # of a recipient
@@ -234,7 +245,7 @@ def open_frames(
             shape = (height, width)
             frame = Frame(record.frame, record.picture, shape, original, thumbnail)
 
-# %% ../nbs/16c_sealing.ipynb #16-030
+# %% ../nbs/16c_sealing.ipynb #16-032
 class WrongPicture(SealError):
     "A seal that belongs to another picture."
 
@@ -256,7 +267,7 @@ def _alike(
     near = np.sqrt(np.mean((levels[0] - levels[1]) ** 2)) <= ALIKE
     return bool(near) and max(across) <= 1.05 * min(across)
 
-# %% ../nbs/16c_sealing.ipynb #16-031
+# %% ../nbs/16c_sealing.ipynb #16-033
 @dataclass
 class Unsealed:
     "A recovered picture, and how exact it is."
@@ -266,7 +277,7 @@ class Unsealed:
     notice: str  # what is to be told where it is not exact, else ""
     portraits: list  # (box in the sealed picture, original pixels), always exact
 
-# %% ../nbs/16c_sealing.ipynb #16-032
+# %% ../nbs/16c_sealing.ipynb #16-034
 def _paste(
     made: np.ndarray,  # (H, W, 3) uint8, written to
     shape: tuple,  # (height, width) of the sealed picture
@@ -283,7 +294,7 @@ def _paste(
             pixels = np.asarray(scaled)
         made[y0:y1, x0:x1] = pixels
 
-# %% ../nbs/16c_sealing.ipynb #16-034
+# %% ../nbs/16c_sealing.ipynb #16-036
 def restore(
     image: np.ndarray,  # the enhanced picture, or what is left of it, (H, W, 3) uint8
     frame: Frame,  # what was sealed of it
@@ -305,7 +316,7 @@ def restore(
         "the portraits are the sealed ones, the rest is as it came"
     return Unsealed(made, not notice, notice, frame.portraits)
 
-# %% ../nbs/16c_sealing.ipynb #16-035
+# %% ../nbs/16c_sealing.ipynb #16-037
 def unseal(
     image: np.ndarray,  # the enhanced picture, or what is left of it, (H, W, 3) uint8
     sealed: bytes,  # what `seal` returned

@@ -46,8 +46,6 @@ def _of_batch(
         enhanced, people = system.enhance_batch(batch.images, batch.boxes, batch.index, noise,
                                                 rounded=False)
         mask = portrait_mask(people.squares, batch.index, len(enhanced), *enhanced.shape[2:])
-
-        def recover(stored):
-            return system.recover_batch(stored, people.squares, batch.index)[0]
-
-        return after_storage(recover, enhanced, batch.images, mask)
+        return after_storage(
+            lambda stored: system.recover_batch(stored, people.squares, batch.index)[0],
+            enhanced, batch.images, mask)

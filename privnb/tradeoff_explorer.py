@@ -14,13 +14,13 @@ from fastcore.basics import patch
 
 from .batches import Sample
 from .guidance import GUIDANCE_KINDS
-from .guidance_explorer import LIMITS, in_words
+from .guidance_explorer import LIMITS, follow_kind, in_words, strength_rows
 from .images import ImageError, write_file
 from .pictures import POSE_SIZES, PicturePicker, labelled, unaware
 from .system import PrivacySystem
 from .tradeoff import (PANELS, POSE_AXES, PRIVACY, Point, Strength, panels, plane_figure,
                              points_csv, points_of, tradeoff_stages)
-from .widgets import Latest, PictureBox, SliderRow, figure_png, say, set_limits, switch
+from .widgets import Latest, PictureBox, figure_png, say
 
 # %% ../nbs/15d_tradeoff_explorer.ipynb #15-010
 def result_text(
@@ -84,11 +84,8 @@ def _controls(
                                      description="Guidance", tooltip="what leads the system")
     explorer.judge = widgets.Dropdown(options=JUDGES, description="Estimator", style=wide,
                                       tooltip="who looks for people in every version")
-    explorer.radius = SliderRow("Radius, pixels", first.radius, *LIMITS[first.kind],
-                                "pixels of a portrait of the system's reference side")
-    explorer.noise = SliderRow("Noise strength", first.noise, (0.0, 1.0), 0.05,
-                               "standard deviation on the scale from 0 to 1")
-    switch(explorer.noise, False)
+    explorer.radius, explorer.noise = strength_rows(
+        first, "pixels of a portrait of the system's reference side")
     _plane_controls(explorer, folder, wide)
     _buttons(explorer)
     _listen(explorer)
@@ -128,7 +125,7 @@ def _listen(
     explorer: TradeoffExplorer,  # with its controls
 ):
     "What every control sets off."
-    explorer.kind.observe(lambda change: explorer.changed_kind(), "value")
+    explorer.kind.observe(lambda change: follow_kind(explorer), "value")
     explorer.judge.observe(lambda change: explorer.ask(), "value")
     for row in (explorer.radius, explorer.noise):
         row.on_change(explorer.ask)
@@ -165,17 +162,6 @@ def ask(self: TradeoffExplorer):
     if self.sample is not None and not self.quiet:
         _fill_list(self, None)
         self.worker.submit((self.sample, self.strength, self.judge.value))
-
-
-@patch
-def changed_kind(self: TradeoffExplorer):
-    "Another kind: its own range, and the sliders that it uses."
-    kind = self.kind.value
-    if kind in LIMITS:
-        set_limits(self.radius, *LIMITS[kind])
-    switch(self.radius, kind in LIMITS)
-    switch(self.noise, kind == "noise")
-    self.ask()
 
 # %% ../nbs/15d_tradeoff_explorer.ipynb #15-022
 @patch

@@ -563,7 +563,8 @@ def _tuned(
         return estimator.eval()
     average = _copied(estimator)
 
-    def blend(step, terms):
+    def blend(step: int, terms: dict) -> None:  # of the fine-tuning; its losses are not needed
+        "Move the average of the weights on."
         _blend(average, estimator, min(config.average, (1 + step) / (10 + step)))
 
     stream = map(view, step_batches(config, self.scenes, size=2 * config.batch + config.rehearse))

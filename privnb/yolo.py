@@ -23,7 +23,7 @@ def read_yaml(
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         cause = getattr(error, "strerror", None) or f"not YAML ({' '.join(str(error).split())})"
         raise ImageError(f"{path}: {cause.lower() if isinstance(error, OSError) else cause}"
                          ) from error
@@ -31,11 +31,13 @@ def read_yaml(
         raise ImageError(f"{path}: not a data set of ultralytics (needs train or val)")
     shape, names = content.get("kpt_shape"), content.get("names") or ["person"]
     if not isinstance(shape, list) or shape not in [[k, d] for k in SKELETONS for d in (2, 3)]:
-        raise ImageError(f"{path}: kpt_shape: {shape}; allowed are {sorted(SKELETONS)} joints of "
+        raise ImageError(f"{path}: kpt_shape: {shape!r}; allowed are {sorted(SKELETONS)} joints of "
                          "2 or 3 numbers")
     skeleton, flip = SKELETONS[shape[0]], content.get("flip_idx")
-    if flip and list(flip) != list(skeleton.flip):
+    if flip and flip != list(skeleton.flip):
         raise ImageError(f"{path}: flip_idx is not that of {skeleton.name}, {list(skeleton.flip)}")
+    if not isinstance(names, (dict, list)):
+        raise ImageError(f"{path}: names: {names!r}; allowed is a list, or numbers with names")
     names = names if isinstance(names, dict) else dict(enumerate(names))
     return {**content, "names": names}
 
@@ -51,13 +53,27 @@ def _find(
     "Where the entry lies. Raises: ImageError."
     home = path.resolve().parent
     entries = [entry] + [entry[3:]] * entry.startswith("../")
-    for base in (home / root, Path(root).resolve(), home, home.parent / root):
-        for name in entries:
-            if (base / name).exists():
-                return base / name
-    raise ImageError(f"{path}: {home / root / entry}: no such file or folder")
+    try:
+        for base in (home / root, Path(root).resolve(), home, home.parent / root):
+            for name in entries:
+                if (base / name).exists():
+                    return base / name
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: {entry!r}: no name of a file or folder") from error
+    raise ImageError(f"{path}: {repr(str(home / root / entry))[1:-1]}: no such file or folder")
 
 # %% ../nbs/02b_yolo.ipynb #02-014
+def _text(
+    path: Path,  # a list of pictures, or a label file
+) -> str:
+    "Its text. Raises: ImageError."
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        cause = error.strerror.lower() if isinstance(error, OSError) else f"no text ({error})"
+        raise ImageError(f"{path}: {cause}") from error
+
+
 def _expand(
     place: Path,  # an existing folder, list or picture
 ) -> list[Path]:
@@ -66,7 +82,7 @@ def _expand(
         return sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
     if place.suffix.lower() != ".txt":
         return [place]
-    lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in _text(place).splitlines()]
     return [place.parent / line for line in lines if line]
 
 # %% ../nbs/02b_yolo.ipynb #02-015
@@ -80,7 +96,9 @@ def _listed(
     named = next((content[key] for key in keys if content.get(key)), None)
     if named is None:
         raise ImageError(f"{path}: needs {' or '.join(keys)} for the split {split}")
-    places = [named] if isinstance(named, (str, Path)) else named
+    places = named if isinstance(named, list) else [named]
+    if not all(isinstance(place, str) for place in places):
+        raise ImageError(f"{path}: {named!r}; allowed are the names of a folder, a list or both")
     files = [file for place in places
              for file in _expand(_find(path, str(content.get("path") or ""), str(place)))]
     if not files:
@@ -142,7 +160,7 @@ def _read_lines(
         return np.zeros((0, 5 + shape[0] * shape[1]), np.float32), []
     people = {i for i, name in names.items() if name == "person"} or set(names)
     rows: dict = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         wrong = _line_fault(line.split(), shape, len(names)) if line.strip() else "empty"
         if wrong == "empty":
             continue

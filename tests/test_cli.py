@@ -495,7 +495,8 @@ def test_data_check_tells_what_is_missing(place, capsys):
 
 
 def test_a_strength_that_was_not_trained_is_refused(place, capsys):
-    status, lines = run(capsys, "demo", "--guidance", "blur", "--radius", "3", "--out", "shown")
+    status, lines = run(capsys, "demo", "--system", "default", "--guidance", "blur",
+                        "--radius", "3", "--out", "shown")
     assert status == 1 and "trained for pixelate 12 only" in lines[0]
 
 
@@ -556,6 +557,25 @@ def test_demo_on_photographs_of_ones_own(place, scene, mine, capsys):
 
 
 @pytest.mark.skipif(not shipped().is_dir(), reason="the weights of the package are not there yet")
+def test_where_no_system_is_named_the_strength_chooses_it_and_the_record_names_it(place, capsys):
+    from privnb.metrics import psnr
+    scene = make_scene(4, 1, size=224, people=(1, 1), split="test")
+    path, boxes = picture(scene, "a.png"), coco("boxes.json", {"a.png": scene.boxes})
+    assert [cli.system_for(*asked) for asked in ((None, None), ("pixelate", 12.0), ("pixelate", None),
+            ("blur", None), (None, 8.0))] == ["default"] * 3 + ["continuous"] * 2
+    status, lines = run(capsys, "enhance", path, "--guidance", "blur", "--radius", "8",
+                        "--boxes", boxes, "--out", "out")
+    record = read_metadata("out/a.png")
+    assert status == 0 and record["system"] == PrivacySystem.load("continuous").fingerprint()
+    assert run(capsys, "recover", "out/a.png", "--out", "back")[0] == 0
+    x, r = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+            for image in (scene.image, load_image("back/a.png")))
+    assert psnr(x, r) > 35
+    assert run(capsys, "recover", "out/a.png", "--out", "no", "--system", "default")[0] == 1
+    assert cli.maker_of({"system": "0" * 16}) == cli.maker_of(None) == "default"
+    assert cli.maker_of({"system": PrivacySystem.load("default").fingerprint()}) == "default"
+
+
 def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
     scene = make_scene(77, 3, size=224, people=(2, 2), split="test")
     boxes = coco("boxes.json", {"a.png": scene.boxes})

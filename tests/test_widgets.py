@@ -327,8 +327,8 @@ def test_every_control_has_a_name(system, tmp_path):
 
 # the trade-off
 
-@pytest.mark.parametrize("kind,radius", [("blur", 0.0), ("blur", 1.0), ("pixelate", 1.0), ("pixelate", 3.0),
-                                         ("noise", 8.0)])
+@pytest.mark.parametrize("kind,radius", [("blur", 0.0), ("blur", 1.0), ("blur", 16.5), ("pixelate", 1.0),
+                                         ("pixelate", 3.0), ("pixelate", 33.0), ("noise", 8.0)])
 def test_beyond_the_training_there_is_the_guidance_only(sample, system, kind, radius):
     stages = list(tradeoff_stages(sample, system, Strength(kind, radius), system))
     assert all("enhanced" not in stage["views"] and stage["note"] for stage in stages)
