@@ -254,7 +254,7 @@ def system_for(
     guidance: str | None,  # kind that was asked for; None: any
     radius: float | None,  # strength that was asked for; None: any
 ) -> str:
-    "Which of the systems that ship is meant where none is named: `default` where it can, else `continuous`."
+    "Which system of the package is meant: `default` where it can, else `continuous`."
     from privnb.guidance import Guidance
 
     own = Guidance("pixelate", 12.0)
@@ -653,7 +653,8 @@ def _on_pictures(
                          help="longest side, pixels; 0 keeps all (1024)")
     _strength(command)
     command.set_defaults(run=demo)
-    text = "protect everybody in photographs and clips; EXIF data and colour profiles are not carried over"
+    text = ("protect everybody in photographs and clips; EXIF data and colour profiles are not "
+            "carried over")
     command = commands.add_parser("enhance", help=text, description=text)
     _common(command)
     _finding(command)
@@ -691,7 +692,7 @@ def _strength(
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
-    "The commands train and evaluate."
+    "The command train."
     command = commands.add_parser("train", help="train a system, or go on with a run")
     command.add_argument("--preset", choices=PRESETS, help="where values start (lecture)")
     command.add_argument("--config", metavar="FILE", help="train.json or config.json of a run, "
@@ -703,8 +704,15 @@ def _running(
     _scaling(command)
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
+
+# %% ../nbs/90_cli.ipynb #90-071
+def _measuring(
+    commands,  # argparse's subparsers
+) -> None:
+    "The command evaluate."
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
-    command.add_argument("system", metavar="SYSTEM", help="its folder, default, continuous or leakfree")
+    command.add_argument("system", metavar="SYSTEM",
+                         help="its folder, default, continuous or leakfree")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
     _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
@@ -713,7 +721,7 @@ def _running(
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=evaluate)
 
-# %% ../nbs/90_cli.ipynb #90-072
+# %% ../nbs/90_cli.ipynb #90-073
 def _looking(
     commands,  # argparse's subparsers
 ) -> None:
@@ -736,7 +744,7 @@ def _looking(
                          "mpii:DIR, yolo:FILE")
     command.set_defaults(run=data_check)
 
-# %% ../nbs/90_cli.ipynb #90-074
+# %% ../nbs/90_cli.ipynb #90-075
 def _scaling(
     command: argparse.ArgumentParser,  # the command train
 ) -> None:
@@ -758,7 +766,7 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-076
+# %% ../nbs/90_cli.ipynb #90-077
 def export(
     args: argparse.Namespace,  # the command's arguments
 ) -> int:
@@ -767,7 +775,7 @@ def export(
 
     return run_export(args)
 
-# %% ../nbs/90_cli.ipynb #90-077
+# %% ../nbs/90_cli.ipynb #90-078
 def _exporting(
     commands,  # where commands are added
 ) -> None:
@@ -783,7 +791,7 @@ def _exporting(
     command.set_defaults(run=export)
     _form(command)
 
-# %% ../nbs/90_cli.ipynb #90-079
+# %% ../nbs/90_cli.ipynb #90-080
 def _form(
     command: argparse.ArgumentParser,  # the command export
 ) -> None:
@@ -799,7 +807,7 @@ def _form(
     command.add_argument("--symmetric", action="store_true", default=None,
                          help="8 bits as TensorRT wants them")
 
-# %% ../nbs/90_cli.ipynb #90-080
+# %% ../nbs/90_cli.ipynb #90-081
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -809,6 +817,7 @@ def parser() -> argparse.ArgumentParser:
     _on_pictures(commands)
     _back(commands)
     _running(commands)
+    _measuring(commands)
     _looking(commands)
     _exporting(commands)
     add_profile(commands)
@@ -819,7 +828,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-082
+# %% ../nbs/90_cli.ipynb #90-083
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -837,6 +846,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-084
+# %% ../nbs/90_cli.ipynb #90-085
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())

@@ -109,7 +109,9 @@ def _listed(
 def label_file(
     picture: Path,  # where a picture lies
 ) -> Path:
-    "Where its labels lie, if there are any."
+    "Where its labels lie, if there are any. Raises: ImageError for the root of all folders."
+    if not picture.name:
+        raise ImageError(f"{picture}: no name of a picture")
     parts = list(picture.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[:-1][::-1].index("images")] = "labels"

@@ -96,6 +96,9 @@ def test_yolo_with_a_broken_list_and_a_deep_yaml(tmp_path):
     path = yolo(tmp_path, listed=b"\xff\xfe")
     with pytest.raises(ImageError, match="list.txt: no text"):
         YoloPose(path, "test")
+    (tmp_path / "list.txt").write_bytes(b"/")
+    with pytest.raises(ImageError, match="no name of a picture"):
+        YoloPose(path, "test")
     path.write_text("[" * 5000)
     with pytest.raises(ImageError, match="not YAML"):
         YoloPose(path)

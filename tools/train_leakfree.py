@@ -3,7 +3,7 @@
     python tools/train_leakfree.py train bottleneck --seed 0 --out runs/faint --threshold 0.02
     python tools/train_leakfree.py train bottleneck --seed 0 --out runs/bottleneck --start runs/faint \\
         --steps 350 --threshold 0.06
-    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax
+    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax --until 150
     python tools/train_leakfree.py pose runs/bottleneck runs/faint runs/minmax \\
         --results nbs/results/leakfree
     python tools/train_leakfree.py ship runs/bottleneck --results nbs/results/leakfree
