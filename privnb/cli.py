@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'GUIDANCES', 'complain', 'gather', 'targets', 'each', 'read_boxes', 'boxes_for', 'estimator_from',
-           'system_for', 'open_system', 'enhance', 'writer', 'maker_of', 'recover', 'train_config', 'train',
+           'system_for', 'open_system', 'enhance', 'writer', 'maker_of', 'reader', 'recover', 'train_config', 'train',
            'print_table', 'evaluate', 'tables', 'data_check', 'demo', 'export', 'parser', 'main']
 
 # %% ../nbs/90_cli.ipynb #90-005
@@ -353,20 +353,13 @@ def maker_of(
     return "default"
 
 # %% ../nbs/90_cli.ipynb #90-040
-def recover(
+def reader(
     args: argparse.Namespace,  # of `privnb recover`
-) -> int:
-    "Recover each enhanced photograph and sealed clip; returns the exit status."
-    from privnb.authorised import opener
+):
+    "A function of input and output that recovers one picture with its system's recoverer."
     from privnb.images import load_image, read_metadata, save_image
     from privnb.system import PrivacySystem
 
-    clips, args.paths = split_clips(args.paths)
-    failed = recover_clips(args, clips, complain) if clips else 0
-    if not args.paths:
-        return failed
-    if args.key:
-        return max(failed, each(args, opener(args)))
     systems = {}
 
     def work(
@@ -382,9 +375,22 @@ def recover(
         save_image(recovered, target, args.overwrite)
         return f"{_count(len(record['squares']))} recovered"
 
-    return max(failed, each(args, work))
+    return work
 
 # %% ../nbs/90_cli.ipynb #90-042
+def recover(
+    args: argparse.Namespace,  # of `privnb recover`
+) -> int:
+    "Recover each enhanced photograph and sealed clip; returns the exit status."
+    from privnb.authorised import opener
+
+    clips, args.paths = split_clips(args.paths)
+    failed = recover_clips(args, clips, complain) if clips else 0
+    if not args.paths:
+        return failed
+    return max(failed, each(args, opener(args) if args.key else reader(args)))
+
+# %% ../nbs/90_cli.ipynb #90-044
 PRESETS = ("smoke", "lecture", "continuous", "shipped", "sliders", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
@@ -410,7 +416,7 @@ def train_config(
                        radius=old.radius if args.radius is None else args.radius)
     return replace(config, system=replace(config.system, guidance=guidance), **changes)
 
-# %% ../nbs/90_cli.ipynb #90-044
+# %% ../nbs/90_cli.ipynb #90-046
 def _config_from(
     file: str | Path,  # a run's train.json or a system's config.json
 ):
@@ -425,7 +431,7 @@ def _config_from(
         raise ImageError(f"{file}: no training configuration "
                          f"({type(error).__name__}: {error})") from error
 
-# %% ../nbs/90_cli.ipynb #90-045
+# %% ../nbs/90_cli.ipynb #90-047
 def train(
     args: argparse.Namespace,  # of `privnb train`
 ) -> int:
@@ -442,7 +448,7 @@ def train(
         print(f"system saved in {args.out}")
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-046
+# %% ../nbs/90_cli.ipynb #90-048
 def print_table(
     figures: dict,  # name -> number or None
 ) -> None:
@@ -452,7 +458,7 @@ def print_table(
         shown = f"{value:.3f}" if isinstance(value, float) else value
         print(f"{name:<{width}}  {shown}")
 
-# %% ../nbs/90_cli.ipynb #90-048
+# %% ../nbs/90_cli.ipynb #90-050
 def evaluate(
     args: argparse.Namespace,  # of `privnb evaluate`
 ) -> int:
@@ -478,7 +484,7 @@ def evaluate(
         write_file(args.json, json.dumps(content, indent=1) + "\n", args.overwrite)
     return 0
 
-# %% ../nbs/90_cli.ipynb #90-049
+# %% ../nbs/90_cli.ipynb #90-051
 def _judged_on(
     run: dict,  # how the system was trained, as far as it says
     args: argparse.Namespace,  # of `privnb evaluate`
@@ -491,7 +497,7 @@ def _judged_on(
     told |= {"test_scenes": args.scenes} if args.scenes else {}
     return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()})
 
-# %% ../nbs/90_cli.ipynb #90-051
+# %% ../nbs/90_cli.ipynb #90-053
 def _others(
     folder: str | Path,  # a system's folder, "default" or "continuous"
     like: dict,  # how the system's estimator is built
@@ -506,7 +512,7 @@ def _others(
         parts["pretrained"] = shipped("pose.safetensors")
     return {name: estimator_from(path, like) for name, path in parts.items() if path.is_file()}
 
-# %% ../nbs/90_cli.ipynb #90-054
+# %% ../nbs/90_cli.ipynb #90-056
 def tables(
     args: argparse.Namespace,  # of `privnb tables`
 ) -> int:
@@ -522,7 +528,7 @@ def tables(
         print(f"privnb: run {run}: {why}", file=sys.stderr)
     return 1 if state["missing"] else 0
 
-# %% ../nbs/90_cli.ipynb #90-056
+# %% ../nbs/90_cli.ipynb #90-058
 def data_check(
     args: argparse.Namespace,  # of `privnb data check`
 ) -> int:
@@ -533,7 +539,7 @@ def data_check(
     print(report)
     return 1 if report.problems else 0
 
-# %% ../nbs/90_cli.ipynb #90-057
+# %% ../nbs/90_cli.ipynb #90-059
 def demo(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> int:
@@ -559,7 +565,7 @@ def demo(
         print(f"see {Path(args.out) / 'grid.png'}")
     return int(failed > 0)
 
-# %% ../nbs/90_cli.ipynb #90-058
+# %% ../nbs/90_cli.ipynb #90-060
 def _photographs(
     args: argparse.Namespace,  # of `privnb demo`
 ) -> tuple[list, int]:
@@ -584,7 +590,7 @@ def _photographs(
     return [(path, lambda path=path, target=target: read(path, target))
             for path, target in targets(paths, args.out).items()], failed
 
-# %% ../nbs/90_cli.ipynb #90-060
+# %% ../nbs/90_cli.ipynb #90-062
 def _print_demo(
     content: dict,  # of metrics.json
 ) -> None:
@@ -596,7 +602,7 @@ def _print_demo(
         cells = ("-" if None in pair else f"{pair[0]:.1f}, {pair[1]:.3f}" for pair in pairs)
         print(f"{row['file'][-37:]:<38}{row['people']:>7}" + "".join(f"{c:>16}" for c in cells))
 
-# %% ../nbs/90_cli.ipynb #90-062
+# %% ../nbs/90_cli.ipynb #90-064
 def _at_least(
     kind: type,  # int or float
     least: float,  # smallest value allowed
@@ -613,7 +619,7 @@ def _at_least(
         return value
     return convert
 
-# %% ../nbs/90_cli.ipynb #90-063
+# %% ../nbs/90_cli.ipynb #90-065
 def _common(
     command: argparse.ArgumentParser,  # one that takes pictures
     paths: str = "+",  # how many: + at least one, * any number
@@ -628,7 +634,7 @@ def _common(
                          "other strengths)")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
-# %% ../nbs/90_cli.ipynb #90-064
+# %% ../nbs/90_cli.ipynb #90-066
 def _finding(
     command: argparse.ArgumentParser,  # one that looks for people
 ) -> None:
@@ -641,7 +647,7 @@ def _finding(
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
 
-# %% ../nbs/90_cli.ipynb #90-066
+# %% ../nbs/90_cli.ipynb #90-068
 def _on_pictures(
     commands,  # argparse's subparsers
 ) -> None:
@@ -665,7 +671,7 @@ def _on_pictures(
     clip_options(command)
     command.set_defaults(run=enhance)
 
-# %% ../nbs/90_cli.ipynb #90-068
+# %% ../nbs/90_cli.ipynb #90-070
 def _back(
     commands,  # argparse's subparsers
 ) -> None:
@@ -679,7 +685,7 @@ def _back(
     add_keys(commands)
     add_audit(commands)
 
-# %% ../nbs/90_cli.ipynb #90-069
+# %% ../nbs/90_cli.ipynb #90-071
 def _strength(
     command: argparse.ArgumentParser,  # one that protects or trains
 ) -> None:
@@ -688,7 +694,7 @@ def _strength(
     command.add_argument("--radius", type=_at_least(float, 0),
                          help="its strength, pixels of the reference portrait")
 
-# %% ../nbs/90_cli.ipynb #90-070
+# %% ../nbs/90_cli.ipynb #90-072
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
@@ -705,7 +711,7 @@ def _running(
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
 
-# %% ../nbs/90_cli.ipynb #90-071
+# %% ../nbs/90_cli.ipynb #90-074
 def _measuring(
     commands,  # argparse's subparsers
 ) -> None:
@@ -721,7 +727,7 @@ def _measuring(
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
     command.set_defaults(run=evaluate)
 
-# %% ../nbs/90_cli.ipynb #90-073
+# %% ../nbs/90_cli.ipynb #90-076
 def _looking(
     commands,  # argparse's subparsers
 ) -> None:
@@ -744,7 +750,7 @@ def _looking(
                          "mpii:DIR, yolo:FILE")
     command.set_defaults(run=data_check)
 
-# %% ../nbs/90_cli.ipynb #90-075
+# %% ../nbs/90_cli.ipynb #90-078
 def _scaling(
     command: argparse.ArgumentParser,  # the command train
 ) -> None:
@@ -766,7 +772,7 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-077
+# %% ../nbs/90_cli.ipynb #90-080
 def export(
     args: argparse.Namespace,  # the command's arguments
 ) -> int:
@@ -775,7 +781,7 @@ def export(
 
     return run_export(args)
 
-# %% ../nbs/90_cli.ipynb #90-078
+# %% ../nbs/90_cli.ipynb #90-081
 def _exporting(
     commands,  # where commands are added
 ) -> None:
@@ -791,7 +797,7 @@ def _exporting(
     command.set_defaults(run=export)
     _form(command)
 
-# %% ../nbs/90_cli.ipynb #90-080
+# %% ../nbs/90_cli.ipynb #90-083
 def _form(
     command: argparse.ArgumentParser,  # the command export
 ) -> None:
@@ -807,7 +813,7 @@ def _form(
     command.add_argument("--symmetric", action="store_true", default=None,
                          help="8 bits as TensorRT wants them")
 
-# %% ../nbs/90_cli.ipynb #90-081
+# %% ../nbs/90_cli.ipynb #90-084
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -828,7 +834,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-083
+# %% ../nbs/90_cli.ipynb #90-086
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -846,6 +852,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-085
+# %% ../nbs/90_cli.ipynb #90-088
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())
