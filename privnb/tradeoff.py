@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['PANELS', 'PRIVACY', 'POSE_AXES', 'MARKS', 'Strength', 'untrained', 'guidance_at', 'squares_mask', 'version_figures',
-           'tradeoff_stages', 'tradeoff_view', 'panels', 'tradeoff_strip', 'Point', 'points_of', 'plane_figure',
-           'points_csv']
+           'tradeoff_stages', 'tradeoff_view', 'panels', 'tradeoff_strip', 'attacker_accuracy', 'Point', 'points_of',
+           'plane_figure', 'points_csv']
 
 # %% ../nbs/15c_tradeoff.ipynb #15-004
 import copy
 import csv
+import functools
 import io
+import json
+import math
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 
 import numpy as np
 import torch
@@ -174,6 +178,30 @@ def tradeoff_strip(
     return strip(pictures, caption, scale=2.5, columns=len(PANELS))
 
 # %% ../nbs/15c_tradeoff.ipynb #15-023
+@functools.cache
+def _measured() -> dict:
+    "What came with privnb: (method, kind) -> (radii, rising; shares in per cent)."
+    text = (resources.files("privnb") / "assets" / "attackers.json").read_text(encoding="utf-8")
+    found = {}
+    for row in sorted(json.loads(text)["rows"], key=lambda row: row["radius"]):
+        radii, shares = found.setdefault((row["method"], row["kind"]), ([], []))
+        radii.append(row["radius"])
+        shares.append(row["mean"])
+    return found
+
+
+def attacker_accuracy(
+    method: str,  # guidance or learned
+    kind: str,  # of the guidance
+    radius: float,  # pixels of the reference portrait
+) -> float:
+    "Share of held-out people whom a parrot attacker names, per cent; nan where none was measured."
+    radii, shares = _measured().get((method, kind), ((), ()))
+    if not radii or not radii[0] <= radius <= radii[-1]:
+        return math.nan
+    return float(np.interp(math.log(radius), np.log(radii), shares))
+
+# %% ../nbs/15c_tradeoff.ipynb #15-027
 @dataclass(frozen=True)
 class Point:
     "One version of one picture at one strength, in the privacy-pose plane."
@@ -188,6 +216,7 @@ class Point:
     psnr: float  # dB inside the squares
     oks: float  # mean over people, [0, 1]
     ap: float  # of this picture, per cent
+    attacker: float = math.nan  # people whom an attacker names at this strength, per cent
 
     @property
     def key(self) -> tuple:
@@ -198,24 +227,25 @@ class Point:
         return (f"{self.method}, {in_words(self)}: 1 - SSIM {self.privacy:.2f}, OKS {self.oks:.2f}"
                 f" ({self.picture})")
 
-# %% ../nbs/15c_tradeoff.ipynb #15-024
+# %% ../nbs/15c_tradeoff.ipynb #15-028
 def points_of(
     result: dict,  # from `tradeoff_view`
     judge: str = "system",  # name of the estimator that looked
 ) -> list:
     "The points of a result: guidance, and learned where there is an answer."
     methods = {"guidance": "guidance", "learned": "enhanced"}
-    kept = ("privacy", "psnr", "oks", "ap")
-    return [Point(result["sample"].name, method, **asdict(result["strength"]), judge=judge,
-                  **{k: round(float(result["figures"][view][k]), 5) for k in kept})
+    kept, strength = ("privacy", "psnr", "oks", "ap"), result["strength"]
+    return [Point(result["sample"].name, method, **asdict(strength), judge=judge,
+                  **{k: round(float(result["figures"][view][k]), 5) for k in kept},
+                  attacker=round(attacker_accuracy(method, strength.kind, strength.radius), 2))
             for method, view in methods.items() if view in result["figures"]]
 
-# %% ../nbs/15c_tradeoff.ipynb #15-026
-PRIVACY = {"1 - SSIM": "privacy", "PSNR": "psnr"}  # label -> field of `Point`
+# %% ../nbs/15c_tradeoff.ipynb #15-030
+PRIVACY = {"1 - SSIM": "privacy", "PSNR": "psnr", "attacker": "attacker"}  # label -> field of `Point`
 POSE_AXES = {"OKS": "oks", "AP": "ap"}
 MARKS = {"guidance": ("o", "#8a8a8a"), "learned": ("^", "#2f7ed8")}
 
-# %% ../nbs/15c_tradeoff.ipynb #15-027
+# %% ../nbs/15c_tradeoff.ipynb #15-031
 def plane_figure(
     points: list,  # `Point`s, or anything with their fields
     x: str = "1 - SSIM",  # a key of PRIVACY
@@ -238,18 +268,19 @@ def plane_figure(
     ax.legend(fontsize=8, loc="lower left")
     return figure
 
-# %% ../nbs/15c_tradeoff.ipynb #15-028
+# %% ../nbs/15c_tradeoff.ipynb #15-032
 def _axes(
     ax,  # of the plane
     x: str,  # a key of PRIVACY
     y: str,  # a key of POSE_AXES
 ):
-    "Labels and limits; the abscissa of the PSNR runs backwards."
-    _widen(ax, {"1 - SSIM": 0.2, "PSNR": 5.0}[x])
-    units = {"1 - SSIM": "1 - SSIM to the original", "PSNR": "PSNR to the original, dB (reversed)"}
+    "Labels and limits; the abscissas of PSNR and attacker run backwards."
+    _widen(ax, {"1 - SSIM": 0.2, "PSNR": 5.0, "attacker": 20.0}[x])
+    units = {"1 - SSIM": "1 - SSIM to the original", "PSNR": "PSNR to the original, dB (reversed)",
+             "attacker": "people an attacker names, per cent (reversed)"}
     ax.set(xlabel=f"privacy: {units[x]}", ylabel=f"pose: {y}{', per cent' if y == 'AP' else ''}",
            ylim=(-0.05, 1.05) if y == "OKS" else (-5, 105))
-    if x == "PSNR":
+    if x != "1 - SSIM":
         ax.invert_xaxis()
     ax.grid(alpha=0.3)
 
@@ -263,7 +294,7 @@ def _widen(
     more = max(0.0, least - (high - low)) / 2
     ax.set_xlim(low - more, high + more)
 
-# %% ../nbs/15c_tradeoff.ipynb #15-030
+# %% ../nbs/15c_tradeoff.ipynb #15-034
 def points_csv(
     points: list,  # `Point`s
 ) -> str:

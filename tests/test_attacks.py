@@ -310,7 +310,8 @@ def test_the_kept_table_is_of_the_lecture_plan(kept):
         assert record["plan"] == plan, "the plan was changed since: run the commands again"
         assert record["threads"] >= 1 and record["date"] and record["machine"]
         assert record["key"] == row_key(attack_plan("lecture"), record["notes"], record["seed"])
-    assert {record["row"] for record in kept} == set(WANTED)
+    assert {(record["row"], record["seed"]) for record in kept} == {
+        (row, seed) for row in WANTED for seed in range(3)}
 
 
 def test_the_kept_rows_are_of_the_shipped_systems(kept, default, continuous):

@@ -27,7 +27,7 @@ from privnb.live_run import KNOBS, LiveRun, apply_changes, last_values, read_his
 from privnb.pictures import (SIDE, PicturePicker, bare, fitted, mean_oks, read_picture, read_upload,
                              samples, unaware)
 from privnb.system import PrivacySystem
-from privnb.tradeoff import (Point, Strength, guidance_at, panels, plane_figure, points_csv, points_of,
+from privnb.tradeoff import (attacker_accuracy, Point, Strength, guidance_at, panels, plane_figure, points_csv, points_of,
                              tradeoff_stages, tradeoff_view, untrained)
 from privnb.tradeoff_explorer import TradeoffExplorer, free_path
 from privnb.trainer import JointTrainer
@@ -426,11 +426,25 @@ def test_exports_keep_what_is_there_and_report_errors(system, tmp_path):
 
 def test_a_plane_of_nothing_and_of_nan_is_drawn():
     point = Point("a", "guidance", "blur", 1.0, 0.5, "system", 0.1, float("inf"), float("nan"), float("nan"))
-    for x in ("1 - SSIM", "PSNR"):
+    for x in ("1 - SSIM", "PSNR", "attacker"):
         for y in ("OKS", "AP"):
-            assert figure_png(plane_figure([], x, y)) != figure_png(plane_figure([replace(point, psnr=20, oks=.5, ap=5)], x, y))
+            assert figure_png(plane_figure([], x, y)) != figure_png(plane_figure([replace(point, psnr=20, oks=.5, ap=5, attacker=40)], x, y))
             assert figure_png(plane_figure([point], x, y, point))
     assert points_csv([]).startswith("picture,method,kind,radius")
+
+
+def test_the_attackers_share_is_what_was_measured_and_nothing_beyond():
+    import json
+    from importlib import resources
+    rows = json.loads((resources.files("privnb") / "assets" / "attackers.json").read_text())["rows"]
+    assert {(row["method"], row["kind"]) for row in rows} == {
+        (m, k) for m in ("guidance", "learned") for k in ("pixelate", "blur")}
+    for row in rows:
+        assert row["mean"] == pytest.approx(np.mean(row["identity"]), abs=0.01) and len(row["identity"]) == 3
+        assert attacker_accuracy(row["method"], row["kind"], row["radius"]) == pytest.approx(row["mean"])
+    for asked in (("guidance", "noise", 4), ("learned", "pixelate", 3.9), ("learned", "pixelate", 33),
+                  ("nobody", "blur", 4)):
+        assert np.isnan(attacker_accuracy(*asked))
 
 
 # live runs and their monitor

@@ -106,7 +106,8 @@ def main():
                "bad ones named": len(named & set(broken)), "ways": dict(sorted(broken.items())), "others named": sorted(named - set(broken)),
                "bad ones written": sorted(done & set(broken)), "status": status, "memory early, MB": round(early, 1),
                "memory late, MB": round(late, 1), "seconds a picture": round(took / args.count, 3),
-               "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread", "date": str(date.today())}
+               "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread", "date": str(date.today()),
+               "command": "python tools/measure_batch.py " + " ".join(sys.argv[1:])}
     shutil.rmtree(args.out)
     text = json.dumps(content, indent=1)
     print(text)
