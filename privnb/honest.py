@@ -12,7 +12,6 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from .guidance import gaussian_blur, pixelate
 from .images import to_uint8
 from .metrics import psnr
 

@@ -241,7 +241,7 @@ def points_of(
             for method, view in methods.items() if view in result["figures"]]
 
 # %% ../nbs/15c_tradeoff.ipynb #15-030
-PRIVACY = {"1 - SSIM": "privacy", "PSNR": "psnr", "attacker": "attacker"}  # label -> field of `Point`
+PRIVACY = {"1 - SSIM": "privacy", "PSNR": "psnr", "attacker": "attacker"}  # label -> field
 POSE_AXES = {"OKS": "oks", "AP": "ap"}
 MARKS = {"guidance": ("o", "#8a8a8a"), "learned": ("^", "#2f7ed8")}
 
