@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+# %% ../nbs/14b_pipeline.ipynb #14-007
 STAGES = ("detect", "crop", "guide", "enhance", "paste")
 
-# %% ../nbs/14b_pipeline.ipynb #14-007
+
 def render_frames(
     count: int = 12,  # frames, >= 1
     size: tuple = (480, 640),  # height and width, pixels
