@@ -95,6 +95,17 @@ def test_bad_files_get_one_line_each_and_the_good_one_is_done(place, scene, mine
         assert any(line.startswith(f"privnb: {name}: ") and cause in line for line in lines), lines
 
 
+def test_a_broken_clip_costs_only_itself(place, scene, mine, capsys):
+    good = picture(scene, "good.png")
+    Path("bad.mp4").write_bytes(b"no clip at all")
+    status, lines = run(capsys, "enhance", "bad.mp4", good, "--out", "out", "--system", mine,
+                        "--boxes", coco("boxes.json", {"good.png": scene.boxes}))
+    assert status == 1 and left("out") == ["good.png"]
+    assert len(lines) == 1 and lines[0].startswith("privnb: bad.mp4: ")
+    status, lines = run(capsys, "recover", "bad.mp4", "--out", "back")
+    assert status == 1 and "--key" in lines[0]
+
+
 def test_an_unreadable_folder_costs_only_itself(place, scene, mine, capsys, monkeypatch):
     picture(scene, "open/a.png")
     picture(scene, "closed/b.png")
