@@ -216,7 +216,7 @@ class Point:
     psnr: float  # dB inside the squares
     oks: float  # mean over people, [0, 1]
     ap: float  # of this picture, per cent
-    attacker: float = math.nan  # people whom an attacker names at this strength, per cent
+    attacker: float | None = None  # people whom an attacker names at this strength, per cent
 
     @property
     def key(self) -> tuple:
@@ -228,6 +228,15 @@ class Point:
                 f" ({self.picture})")
 
 # %% ../nbs/15c_tradeoff.ipynb #15-028
+def _share(
+    method: str,  # guidance or learned
+    strength: Strength,  # that is asked for
+) -> float | None:
+    "`attacker_accuracy`, None for nan: a point must equal itself to be chosen from a list."
+    found = attacker_accuracy(method, strength.kind, strength.radius)
+    return None if math.isnan(found) else round(found, 2)
+
+
 def points_of(
     result: dict,  # from `tradeoff_view`
     judge: str = "system",  # name of the estimator that looked
@@ -237,7 +246,7 @@ def points_of(
     kept, strength = ("privacy", "psnr", "oks", "ap"), result["strength"]
     return [Point(result["sample"].name, method, **asdict(strength), judge=judge,
                   **{k: round(float(result["figures"][view][k]), 5) for k in kept},
-                  attacker=round(attacker_accuracy(method, strength.kind, strength.radius), 2))
+                  attacker=_share(method, strength))
             for method, view in methods.items() if view in result["figures"]]
 
 # %% ../nbs/15c_tradeoff.ipynb #15-030
@@ -259,16 +268,25 @@ def plane_figure(
     ax = figure.subplots()
     for method, (mark, colour) in MARKS.items():
         mine = [p for p in points if p.method == method]
-        ax.plot([getattr(p, PRIVACY[x]) for p in mine], [getattr(p, POSE_AXES[y]) for p in mine],
+        ax.plot(_along(mine, PRIVACY[x]), _along(mine, POSE_AXES[y]),
                 mark, color=colour, ms=6, alpha=0.7, label=f"{method} ({len(mine)})")
     if chosen is not None:
-        ax.plot(getattr(chosen, PRIVACY[x]), getattr(chosen, POSE_AXES[y]), "o", ms=14,
+        ax.plot(_along([chosen], PRIVACY[x]), _along([chosen], POSE_AXES[y]), "o", ms=14,
                 mfc="none", mec="#b00020", mew=2)
     _axes(ax, x, y)
     ax.legend(fontsize=8, loc="lower left")
     return figure
 
 # %% ../nbs/15c_tradeoff.ipynb #15-032
+def _along(
+    points: list,  # `Point`s, or anything with their fields
+    name: str,  # of a field
+) -> list:
+    "Its values, nan where there is none."
+    values = [getattr(p, name) for p in points]
+    return [math.nan if value is None else value for value in values]
+
+
 def _axes(
     ax,  # of the plane
     x: str,  # a key of PRIVACY
