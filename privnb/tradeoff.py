@@ -236,7 +236,7 @@ def _share(
     found = attacker_accuracy(method, strength.kind, strength.radius)
     return None if math.isnan(found) else round(found, 2)
 
-
+# %% ../nbs/15c_tradeoff.ipynb #15-029
 def points_of(
     result: dict,  # from `tradeoff_view`
     judge: str = "system",  # name of the estimator that looked
@@ -249,12 +249,12 @@ def points_of(
                   attacker=_share(method, strength))
             for method, view in methods.items() if view in result["figures"]]
 
-# %% ../nbs/15c_tradeoff.ipynb #15-030
+# %% ../nbs/15c_tradeoff.ipynb #15-031
 PRIVACY = {"1 - SSIM": "privacy", "PSNR": "psnr", "attacker": "attacker"}  # label -> field
 POSE_AXES = {"OKS": "oks", "AP": "ap"}
 MARKS = {"guidance": ("o", "#8a8a8a"), "learned": ("^", "#2f7ed8")}
 
-# %% ../nbs/15c_tradeoff.ipynb #15-031
+# %% ../nbs/15c_tradeoff.ipynb #15-032
 def plane_figure(
     points: list,  # `Point`s, or anything with their fields
     x: str = "1 - SSIM",  # a key of PRIVACY
@@ -277,7 +277,7 @@ def plane_figure(
     ax.legend(fontsize=8, loc="lower left")
     return figure
 
-# %% ../nbs/15c_tradeoff.ipynb #15-032
+# %% ../nbs/15c_tradeoff.ipynb #15-033
 def _along(
     points: list,  # `Point`s, or anything with their fields
     name: str,  # of a field
@@ -286,7 +286,7 @@ def _along(
     values = [getattr(p, name) for p in points]
     return [math.nan if value is None else value for value in values]
 
-
+# %% ../nbs/15c_tradeoff.ipynb #15-035
 def _axes(
     ax,  # of the plane
     x: str,  # a key of PRIVACY
@@ -312,7 +312,7 @@ def _widen(
     more = max(0.0, least - (high - low)) / 2
     ax.set_xlim(low - more, high + more)
 
-# %% ../nbs/15c_tradeoff.ipynb #15-034
+# %% ../nbs/15c_tradeoff.ipynb #15-037
 def points_csv(
     points: list,  # `Point`s
 ) -> str:
