@@ -107,8 +107,9 @@ PRESETS = {
                        sizes=(160, 224, 288), people=(0, 4), conventional=False, every=25),
 }
 PRESETS["sliders"] = replace(
-    PRESETS["shipped"], preset="sliders", steps=1400, people=(0, 6),
+    PRESETS["shipped"], preset="sliders", steps=1800, people=(0, 6),
     system=SystemConfig(generator="continuous", pose=POSE,
+                        options={"carriers": {"pixelate": 0.15, "blur": 0.25}},
                         ranges={"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}))
 
 # %% ../nbs/10a_config.ipynb #10-016

@@ -167,6 +167,7 @@ def open_file(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # between two calls
     if not Path(path).is_file():
         raise EdgeError(f"{path}: no such file; privnb export writes it")
     try:

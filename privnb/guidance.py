@@ -337,8 +337,9 @@ def _blur_frame(frame, sigma, taps):
 
 def _pixelate_frame(frame, block, mode):
     cells = frame[::block, ::block] if mode == 'topleft' else _cells_of(frame, block)
-    rows = np.repeat(cells, block, 1)[:, :frame.shape[1]]
-    return np.repeat(rows, block, 0)[:frame.shape[0]]
+    size = (cells.shape[1] * block, cells.shape[0])  # width, height
+    rows = cv2.resize(np.ascontiguousarray(cells), size, interpolation=cv2.INTER_NEAREST)
+    return np.repeat(rows[:, :frame.shape[1]], block, 0)[:frame.shape[0]]
 
 
 def _noise_frame(frame, std, rng):

@@ -136,16 +136,30 @@ def interleaved(
     calls: dict,  # name -> function that takes nothing
     rounds: int = 15,  # in each of which everyone has one turn
     warm: int = 1,  # rounds before the timed ones
+    least: float = 0.02,  # seconds of a turn; one call at least
 ) -> dict:
-    "name -> seconds (rounds, 2) of each turn: by the wall clock, and of processor time."
+    "name -> seconds (rounds, 2) of a call in each turn: by the wall clock, and of processor time."
     times = {name: np.zeros((rounds, 2)) for name in calls}
     for k in range(-warm, rounds):
         for name, call in calls.items():
-            spent, began = time.process_time(), time.perf_counter()
             call()
+            taken = _turn(call, least)
             if k >= 0:
-                times[name][k] = time.perf_counter() - began, time.process_time() - spent
+                times[name][k] = taken
     return times
+
+
+def _turn(
+    call: Callable,  # what is timed; takes nothing
+    least: float,  # seconds; one call at least
+) -> tuple:
+    "Seconds of one call, by the wall clock and of processor time: means over the turn."
+    spent, began = time.process_time(), time.perf_counter()
+    count, passed = 0, 0.0
+    while not count or passed < least:
+        call()
+        count, passed = count + 1, time.perf_counter() - began
+    return passed / count, (time.process_time() - spent) / count
 
 
 def ratio(

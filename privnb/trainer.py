@@ -240,9 +240,10 @@ def _optimisers(
     groups = [{"params": [p for p in pose if p.ndim > 1], "weight_decay": 0.01},
               {"params": [p for p in pose if p.ndim <= 1], "weight_decay": 0.0}]
     self.optimisers = {
-        "generators": torch.optim.Adam(generators, config.lr, betas=betas),
-        "pose": torch.optim.AdamW(groups, config.lr_pose),
-        "critics": torch.optim.Adam(self.critics.parameters(), config.lr_critic, betas=betas),
+        "generators": torch.optim.Adam(generators, config.lr, betas=betas, fused=True),
+        "pose": torch.optim.AdamW(groups, config.lr_pose, fused=True),
+        "critics": torch.optim.Adam(self.critics.parameters(), config.lr_critic, betas=betas,
+                                    fused=True),
     }
     self.peaks = {"generators": config.lr, "pose": config.lr_pose, "critics": config.lr_critic}
 
@@ -382,11 +383,12 @@ def _blend(
     decay: float,  # share of the average that stays, [0, 1)
 ):
     "One step of an exponential moving average of weights; counters are copied."
-    for name, value in module.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
-        else:
-            average[name].copy_(value)
+    values = module.state_dict()
+    moving = [name for name, value in values.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [values[name] for name in moving],
+                         1 - decay)
+    for name in values.keys() - set(moving):
+        average[name].copy_(values[name])
 
 
 def _copied(
@@ -509,6 +511,14 @@ def _under(
     "The tensors whose path begins with the prefix, without it."
     return {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
 
+
+def _laid_out(
+    value: torch.Tensor,  # of an optimiser's state
+    parameter: torch.Tensor,  # that it belongs to
+) -> torch.Tensor:
+    "The value with the parameter's order in memory, which fused optimisers rely on."
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+
 # %% ../nbs/11_trainer.ipynb #11-050
 @patch
 def _resume(
@@ -531,7 +541,7 @@ def _resume(
         ours = {id(p) for group in optimiser.param_groups for p in group["params"]}
         for entry, name, value in moments:
             if id(named[name]) in ours:
-                optimiser.state[named[name]][entry] = value
+                optimiser.state[named[name]][entry] = _laid_out(value, named[name])
     self.step, self.seconds = int(notes["step"]), float(notes["seconds"])
     self._trim_history()
 

@@ -3,6 +3,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,13 @@ def test_the_slowest_call_shows_in_the_last_percentile_only():
 def test_everyone_has_a_turn_in_every_round():
     order = []
     calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
-    times = profiling.interleaved(calls, rounds=4, warm=1)
-    assert order == list("abc") * 5 and all(t.shape == (4, 2) for t in times.values())
+    times = profiling.interleaved(calls, rounds=4, warm=1, least=0)
+    assert order == list("aabbcc") * 5 and all(t.shape == (4, 2) for t in times.values())
+
+
+def test_a_turn_lasts_and_its_calls_count_alike():
+    times = profiling.interleaved({"nap": lambda: time.sleep(0.002)}, rounds=1, least=0.02)
+    assert 0.002 <= times["nap"][0, 0] < 0.02
 
 
 def test_a_ratio_holds_where_the_machine_changes_its_pace():
