@@ -52,11 +52,18 @@ def startup(kept):
         yield f"{name}, ms", kept["ms"][name]["best"], goal, False
 
 
+def widgets(kept):
+    "From a slider's event to the picture."
+    for name in ("guidance", "learned"):
+        row = kept[name]
+        yield f"{name} picture at 512 x 512, ms, p90", row["picture"]["p90"], row["goal_p90"], False
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", default=Path(__file__).parent / "results", type=Path)
     args = parser.parse_args()
-    for function in (networks, edge, guidance, training, startup):
+    for function in (networks, edge, guidance, training, startup, widgets):
         path = args.results / f"{function.__name__}.json"
         if not path.exists():
             print(f"{path}: not measured yet")

@@ -11,15 +11,13 @@ and counts what is computed.
 """
 import argparse
 import json
-import os
-import platform
 import time
-from datetime import date
 
 import numpy as np
 import torch
 
 from privnb.guidance_explorer import GuidanceExplorer
+from privnb.profiling import machine
 from privnb.tradeoff_explorer import TradeoffExplorer
 
 GOALS = {"guidance": 80, "learned": 250}
@@ -98,8 +96,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    result = {"date": str(date.today()), "cores": os.cpu_count(), "threads": args.threads,
-              "machine": platform.machine(), "picture": args.picture, "load_before": os.getloadavg()[0]}
+    result = {**machine(args.threads), "picture": args.picture}
     for name, make in (("guidance", GuidanceExplorer), ("learned", TradeoffExplorer)):
         explorer = make(picture=args.picture)
         settled(explorer)
@@ -108,7 +105,7 @@ def main():
         result[name]["drag"] = drag(explorer, args.events)
         result[name]["goal_p90"] = GOALS[name]
         result[name]["reached"] = result[name]["picture"]["p90"] <= GOALS[name]
-    result["load_after"] = os.getloadavg()[0]
+    result["load_after"] = machine()["load"]
     text = json.dumps(result, indent=1)
     print(text)
     if args.json:
