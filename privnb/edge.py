@@ -154,7 +154,7 @@ def suppress(
 class EdgeError(ValueError):
     "A file that is missing, not ours, or of another system; one line: file, then cause."
 
-
+# %% ../nbs/13c_edge.ipynb #13-022a
 def open_file(
     path: str | Path,  # a .onnx file of `privnb export`
     threads: int = 2,  # of one operation

@@ -132,6 +132,19 @@ def profile_fps(
             "processor_ms": 1e3 * float(np.median(busy[warm:])), "calls": len(times) - warm}
 
 # %% ../nbs/14_profiling.ipynb #14-024
+def _turn(
+    call: Callable,  # what is timed; takes nothing
+    least: float,  # seconds; one call at least
+) -> tuple:
+    "Seconds of one call, by the wall clock and of processor time: means over the turn."
+    spent, began = time.process_time(), time.perf_counter()
+    count, passed = 0, 0.0
+    while not count or passed < least:
+        call()
+        count, passed = count + 1, time.perf_counter() - began
+    return passed / count, (time.process_time() - spent) / count
+
+# %% ../nbs/14_profiling.ipynb #14-024c
 def interleaved(
     calls: dict,  # name -> function that takes nothing
     rounds: int = 15,  # in each of which everyone has one turn
@@ -148,20 +161,7 @@ def interleaved(
                 times[name][k] = taken
     return times
 
-
-def _turn(
-    call: Callable,  # what is timed; takes nothing
-    least: float,  # seconds; one call at least
-) -> tuple:
-    "Seconds of one call, by the wall clock and of processor time: means over the turn."
-    spent, began = time.process_time(), time.perf_counter()
-    count, passed = 0, 0.0
-    while not count or passed < least:
-        call()
-        count, passed = count + 1, time.perf_counter() - began
-    return passed / count, (time.process_time() - spent) / count
-
-
+# %% ../nbs/14_profiling.ipynb #14-024b
 def ratio(
     times: dict,  # from `interleaved`
     slow: str,  # whose time is divided
