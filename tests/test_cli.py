@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from privnb import cli, config, pose, trainer
-from privnb.cli import boxes_for, estimator_from, main, read_boxes, targets
+from privnb.choice import estimator_from, maker_of, system_for
+from privnb.cli import main
 from privnb.images import load_image, read_metadata, save_image
+from privnb.paths import boxes_for, read_boxes, targets
 from privnb.pose import PoseEstimator, Prediction
 from privnb.scenes import make_scene
 from privnb.system import PrivacySystem, SystemConfig, shipped
@@ -572,7 +574,7 @@ def test_where_no_system_is_named_the_strength_chooses_it_and_the_record_names_i
     from privnb.metrics import psnr
     scene = make_scene(4, 1, size=224, people=(1, 1), split="test")
     path, boxes = picture(scene, "a.png"), coco("boxes.json", {"a.png": scene.boxes})
-    assert [cli.system_for(*asked) for asked in ((None, None), ("pixelate", 12.0), ("pixelate", None),
+    assert [system_for(*asked) for asked in ((None, None), ("pixelate", 12.0), ("pixelate", None),
             ("blur", None), (None, 8.0))] == ["default"] * 3 + ["continuous"] * 2
     status, lines = run(capsys, "enhance", path, "--guidance", "blur", "--radius", "8",
                         "--boxes", boxes, "--out", "out")
@@ -583,8 +585,8 @@ def test_where_no_system_is_named_the_strength_chooses_it_and_the_record_names_i
             for image in (scene.image, load_image("back/a.png")))
     assert psnr(x, r) > 35
     assert run(capsys, "recover", "out/a.png", "--out", "no", "--system", "default")[0] == 1
-    assert cli.maker_of({"system": "0" * 16}) == cli.maker_of(None) == "default"
-    assert cli.maker_of({"system": PrivacySystem.load("default").fingerprint()}) == "default"
+    assert maker_of({"system": "0" * 16}) == maker_of(None) == "default"
+    assert maker_of({"system": PrivacySystem.load("default").fingerprint()}) == "default"
 
 
 def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
