@@ -20,6 +20,7 @@ from privnb.cli import main
 from privnb.images import load_image, read_metadata, save_image
 from privnb.paths import boxes_for, read_boxes, targets
 from privnb.pose import PoseEstimator, Prediction
+from privnb.runs import train_config
 from privnb.scenes import make_scene
 from privnb.system import PrivacySystem, SystemConfig, shipped
 
@@ -531,13 +532,13 @@ def test_an_interrupted_run_is_130_and_goes_on(place, few, capsys, monkeypatch):
 
 def test_configurations_are_changed_by_what_is_named(tmp_path, few, capsys):
     parse = cli.parser().parse_args
-    config = cli.train_config(parse(["train", "--out", "x", "--preset", "smoke", "--guidance", "blur",
-                                     "--radius", "5", "--seed", "3", "--steps", "9"]))
+    config = train_config(parse(["train", "--out", "x", "--preset", "smoke", "--guidance", "blur",
+                                 "--radius", "5", "--seed", "3", "--steps", "9"]))
     assert (config.seed, config.steps, config.system.guidance.radius) == (3, 9, 5)
     (tmp_path / "t.json").write_text(json.dumps({"train": few.to_dict()}))
     arguments = ["train", "--out", "x", "--config", str(tmp_path / "t.json")]
-    assert cli.train_config(parse(arguments)) == few
-    assert cli.train_config(parse([*arguments, "--radius", "2"])).system.guidance.radius == 2
+    assert train_config(parse(arguments)) == few
+    assert train_config(parse([*arguments, "--radius", "2"])).system.guidance.radius == 2
     (tmp_path / "t.json").write_text("{}")
     assert run(capsys, *arguments)[1][0].startswith(f"privnb: {tmp_path / 't.json'}: ")
 
