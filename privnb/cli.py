@@ -20,7 +20,7 @@ from .paths import complain
 from .pipeline import add_profile
 from .runs import data_check, evaluate, export, tables, train
 
-# %% ../nbs/90_cli.ipynb #90-010
+# %% ../nbs/90_cli.ipynb #90-008
 PRESETS = ("smoke", "lecture", "continuous", "shipped", "sliders", "reference", "paper")
 GUIDANCES = ("pixelate", "blur", "noise")
 
@@ -69,7 +69,16 @@ def _finding(
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
 
-# %% ../nbs/90_cli.ipynb #90-014
+# %% ../nbs/90_cli.ipynb #90-013
+def _strength(
+    command: argparse.ArgumentParser,  # one that protects or trains
+) -> None:
+    "The guidance that leads; a system is refused a strength that it was not trained for."
+    command.add_argument("--guidance", choices=GUIDANCES, help="what the enhanced people look like")
+    command.add_argument("--radius", type=_at_least(float, 0),
+                         help="its strength, pixels of the reference portrait")
+
+# %% ../nbs/90_cli.ipynb #90-017
 def _on_pictures(
     commands,  # argparse's subparsers
 ) -> None:
@@ -93,7 +102,7 @@ def _on_pictures(
     clip_options(command)
     command.set_defaults(run=enhance)
 
-# %% ../nbs/90_cli.ipynb #90-016
+# %% ../nbs/90_cli.ipynb #90-019
 def _back(
     commands,  # argparse's subparsers
 ) -> None:
@@ -107,16 +116,7 @@ def _back(
     add_keys(commands)
     add_audit(commands)
 
-# %% ../nbs/90_cli.ipynb #90-017
-def _strength(
-    command: argparse.ArgumentParser,  # one that protects or trains
-) -> None:
-    "The guidance that leads; a system is refused a strength that it was not trained for."
-    command.add_argument("--guidance", choices=GUIDANCES, help="what the enhanced people look like")
-    command.add_argument("--radius", type=_at_least(float, 0),
-                         help="its strength, pixels of the reference portrait")
-
-# %% ../nbs/90_cli.ipynb #90-018
+# %% ../nbs/90_cli.ipynb #90-022
 def _running(
     commands,  # argparse's subparsers
 ) -> None:
@@ -132,45 +132,6 @@ def _running(
     _scaling(command)
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     command.set_defaults(run=train)
-
-# %% ../nbs/90_cli.ipynb #90-020
-def _measuring(
-    commands,  # argparse's subparsers
-) -> None:
-    "The command evaluate."
-    command = commands.add_parser("evaluate", help="measure a system on held-out people")
-    command.add_argument("system", metavar="SYSTEM",
-                         help="its folder, default, continuous or leakfree")
-    command.add_argument("--json", metavar="FILE", help="write the figures there")
-    _strength(command)
-    command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
-    command.add_argument("--data", metavar="SPEC", help="scenes (rendered), coco:DIR, mpii:DIR or "
-                         "yolo:FILE (as trained)")
-    command.add_argument("--overwrite", action="store_true", help="replace FILE")
-    command.set_defaults(run=evaluate)
-
-# %% ../nbs/90_cli.ipynb #90-022
-def _looking(
-    commands,  # argparse's subparsers
-) -> None:
-    "The commands tables and data."
-    command = commands.add_parser("tables", help="the paper's tables, a row at a time")
-    command.add_argument("--preset", choices=PRESETS, default="lecture", help="where runs start "
-                         "(lecture)")
-    command.add_argument("--data", default="scenes", metavar="SPEC", help="what to train on "
-                         "(scenes)")
-    command.add_argument("--seeds", nargs="+", type=_at_least(int, 0), default=[0, 1, 2],
-                         metavar="S", help="one run each (0 1 2)")
-    command.add_argument("--tables", nargs="+", metavar="T", help="1 2 3 4 noise lambda threshold "
-                         "transfer resolution scenes (all)")
-    command.add_argument("--jobs", type=_at_least(int, 1), default=1, help="runs side by side (1)")
-    command.add_argument("--out", required=True, metavar="DIR", help="folder of runs and tables")
-    command.set_defaults(run=tables)
-    command = commands.add_parser("data", help="look at a data set")
-    command.add_argument("action", choices=("check",), help="what it is, and what is wrong with it")
-    command.add_argument("path", metavar="PATH", help="a folder, a YAML or JSON file, or coco:DIR, "
-                         "mpii:DIR, yolo:FILE")
-    command.set_defaults(run=data_check)
 
 # %% ../nbs/90_cli.ipynb #90-024
 def _scaling(
@@ -194,7 +155,46 @@ def _scaling(
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 
-# %% ../nbs/90_cli.ipynb #90-026
+# %% ../nbs/90_cli.ipynb #90-027
+def _measuring(
+    commands,  # argparse's subparsers
+) -> None:
+    "The command evaluate."
+    command = commands.add_parser("evaluate", help="measure a system on held-out people")
+    command.add_argument("system", metavar="SYSTEM",
+                         help="its folder, default, continuous or leakfree")
+    command.add_argument("--json", metavar="FILE", help="write the figures there")
+    _strength(command)
+    command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
+    command.add_argument("--data", metavar="SPEC", help="scenes (rendered), coco:DIR, mpii:DIR or "
+                         "yolo:FILE (as trained)")
+    command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.set_defaults(run=evaluate)
+
+# %% ../nbs/90_cli.ipynb #90-029
+def _looking(
+    commands,  # argparse's subparsers
+) -> None:
+    "The commands tables and data."
+    command = commands.add_parser("tables", help="the paper's tables, a row at a time")
+    command.add_argument("--preset", choices=PRESETS, default="lecture", help="where runs start "
+                         "(lecture)")
+    command.add_argument("--data", default="scenes", metavar="SPEC", help="what to train on "
+                         "(scenes)")
+    command.add_argument("--seeds", nargs="+", type=_at_least(int, 0), default=[0, 1, 2],
+                         metavar="S", help="one run each (0 1 2)")
+    command.add_argument("--tables", nargs="+", metavar="T", help="1 2 3 4 noise lambda threshold "
+                         "transfer resolution scenes (all)")
+    command.add_argument("--jobs", type=_at_least(int, 1), default=1, help="runs side by side (1)")
+    command.add_argument("--out", required=True, metavar="DIR", help="folder of runs and tables")
+    command.set_defaults(run=tables)
+    command = commands.add_parser("data", help="look at a data set")
+    command.add_argument("action", choices=("check",), help="what it is, and what is wrong with it")
+    command.add_argument("path", metavar="PATH", help="a folder, a YAML or JSON file, or coco:DIR, "
+                         "mpii:DIR, yolo:FILE")
+    command.set_defaults(run=data_check)
+
+# %% ../nbs/90_cli.ipynb #90-032
 def _exporting(
     commands,  # where commands are added
 ) -> None:
@@ -210,7 +210,7 @@ def _exporting(
     command.set_defaults(run=export)
     _form(command)
 
-# %% ../nbs/90_cli.ipynb #90-028
+# %% ../nbs/90_cli.ipynb #90-034
 def _form(
     command: argparse.ArgumentParser,  # the command export
 ) -> None:
@@ -226,7 +226,7 @@ def _form(
     command.add_argument("--symmetric", action="store_true", default=None,
                          help="8 bits as TensorRT wants them")
 
-# %% ../nbs/90_cli.ipynb #90-029
+# %% ../nbs/90_cli.ipynb #90-037
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     whole = argparse.ArgumentParser("privnb", description="People in photographs: protected, "
@@ -247,7 +247,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
-# %% ../nbs/90_cli.ipynb #90-031
+# %% ../nbs/90_cli.ipynb #90-040
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
@@ -265,6 +265,6 @@ def main(
         complain("", error, args.debug)
         return 1
 
-# %% ../nbs/90_cli.ipynb #90-033
+# %% ../nbs/90_cli.ipynb #90-042
 if __name__ == "__main__" and "__file__" in globals():
     sys.exit(main())
