@@ -26,10 +26,10 @@ from .trainer import JointTrainer
 # %% ../nbs/19_leakfree.ipynb #19-009
 RANGES = {"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}  # radii, pixels of a portrait of 256
 BOTTLENECK = replace(
-    PRESETS["shipped"], preset="bottleneck", steps=900, batch=6, rehearse=6, scenes=1200,
-    sizes=(160, 224, 256), people=(0, 5), threshold=0.06, lambda_gan=0.0,
+    PRESETS["shipped"], preset="bottleneck", steps=1200, batch=6, rehearse=6, scenes=1200,
+    sizes=(160, 224, 256), people=(0, 5), threshold=0.08, lambda_gan=0.0,
     lambda_correlation=0.0, every=50,
-    system=SystemConfig(generator="bottleneck", ranges=RANGES, pose=POSE))
+    system=SystemConfig(generator="bottleneck", options={"places": 32}, ranges=RANGES, pose=POSE))
 
 # %% ../nbs/19_leakfree.ipynb #19-012
 def by_side(
@@ -162,7 +162,7 @@ def from_joints(
     code: torch.Tensor | None = None,  # strength, from `strength_code`
 ) -> tuple[torch.Tensor, int]:
     "The enhanced portraits (N, 3, S, S), made by the receiver, and the bytes that the joints took."
-    told = [rounded(joints, guided.shape[-1]) for joints in people]
-    bits = sum(len(joints) * skeleton_bits(joints.shape[1]) for joints in told)
+    told = [rounded(joints, guided.shape[-1], enhancer.places) for joints in people]
+    bits = sum(len(joints) * skeleton_bits(joints.shape[1], enhancer.places) for joints in told)
     with torch.no_grad():
         return enhancer(guided, told, code), -(-bits // 8)

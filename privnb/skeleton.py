@@ -37,20 +37,22 @@ PLACES, LEVELS = 512, 16  # steps of a joint's place along a side, and of its co
 
 def skeleton_bits(
     joints: int = 17,  # of a person
+    places: int = PLACES,  # steps of a place along a side
 ) -> int:
     "What a rounded skeleton holds at most, bits a person."
-    return joints * (2 * int(math.log2(PLACES)) + int(math.log2(LEVELS)))
+    return joints * (2 * math.ceil(math.log2(places)) + math.ceil(math.log2(LEVELS)))
 
 
 def rounded(
     people: torch.Tensor,  # (P, K, 3) in a portrait: x, y in pixels, confidence in [0, 1]
     side: int,  # of the portrait, pixels
+    places: int = PLACES,  # steps of a place along a side, >= 1
 ) -> torch.Tensor:
     "The same as the maps see it; joints outside the portrait have no confidence. No gradient."
     people = people.detach().clone()
-    steps = (people[..., :2] * (PLACES / side)).floor()
-    outside = ((steps < 0) | (steps >= PLACES)).any(-1)
-    people[..., :2] = (steps.clamp(0, PLACES - 1) + 0.5) * (side / PLACES)
+    steps = (people[..., :2] * (places / side)).floor()
+    outside = ((steps < 0) | (steps >= places)).any(-1)
+    people[..., :2] = (steps.clamp(0, places - 1) + 0.5) * (side / places)
     sure = (people[..., 2].clamp(0, 1) * (LEVELS - 1)).round() / (LEVELS - 1)
     people[..., 2] = sure.masked_fill(outside, 0.0)
     return people
@@ -108,6 +110,7 @@ def _drawn(
 def skeleton_maps(
     people: list,  # one (P, K, 3) a portrait: x, y in its pixels, confidence; P may be 0
     side: int,  # of the portraits, pixels
+    places: int = PLACES,  # steps of a place along a side
 ) -> torch.Tensor:
     """Maps (N, K + 3, ceil(S/4), ceil(S/4)) in [0, 1] of the rounded joints; no gradient.
 
@@ -116,7 +119,7 @@ def skeleton_maps(
     if not people:
         raise ValueError("people: an empty list; allowed is one tensor (P, K, 3) a portrait")
     with torch.no_grad():
-        return torch.stack([_drawn(rounded(p, side), -(-side // GRID)) for p in people])
+        return torch.stack([_drawn(rounded(p, side, places), -(-side // GRID)) for p in people])
 
 # %% ../nbs/05b_skeleton.ipynb #05-022
 MOST = 288  # longest side at which a correction is drawn, pixels
@@ -130,9 +133,13 @@ class BottleneckEnhancer(EdgeGenerator):
         in_channels: int = 3,  # of the guidance
         joints: int = 17,  # of a person
         blocks: int = 4,  # residual blocks: one fine, the rest coarse
+        places: int = PLACES,  # steps of a joint's place along a side of the portrait, >= 1
         **options,  # of `EdgeGenerator`: width, residual
     ):
+        if places < 1:
+            raise ValueError(f"places: {places}; allowed is at least 1")
         super().__init__(in_channels, blocks=blocks, unshuffle=GRID, **options)
+        self.places = places
         width, coarse = len(self.body.head.bias), len(self.body.down.bias)
         self.read = nn.Conv2d(joints + 3, width, 3, padding=1)
         self.film = Film([width, *[coarse] * len(self.body.coarse)])
@@ -173,8 +180,8 @@ def forward(
     k = -(-side // MOST)
     code = torch.zeros(4) if code is None else code - torch.tensor([0, 0, math.log2(k) / 4, 0])
     small = F.avg_pool2d(x, k, ceil_mode=True, count_include_pad=False) if k > 1 else x
-    places = [p.to(x) / x.new_tensor([k, k, 1]) for p in people]
-    maps = skeleton_maps(places, small.shape[-1])
+    told = [p.to(x) / x.new_tensor([k, k, 1]) for p in people]
+    maps = skeleton_maps(told, small.shape[-1], self.places)
     z = pad_to_multiple(2 * small - 1, self.multiple)
     drawn = self._correction(z, maps, code.to(x))[..., :small.shape[-1], :small.shape[-1]]
     if k > 1:

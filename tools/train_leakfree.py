@@ -1,14 +1,13 @@
 """Train the enhancers of rooms 19 and 19a, attack them, and ship the better one.
 
-    python tools/train_leakfree.py train bottleneck --seed 0 --out runs/faint --threshold 0.02
-    python tools/train_leakfree.py train bottleneck --seed 0 --out runs/bottleneck --start runs/faint \\
-        --steps 350 --threshold 0.06
-    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax --until 150
-    python tools/train_leakfree.py pose runs/bottleneck runs/faint runs/minmax \\
+    python tools/train_leakfree.py train bottleneck --seed 0 --out runs/bottleneck
+    python tools/train_leakfree.py train bottleneck --seed 0 --out runs/fine --places 512
+    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax
+    python tools/train_leakfree.py pose runs/bottleneck runs/fine runs/minmax \\
         --results nbs/results/leakfree
     python tools/train_leakfree.py ship runs/bottleneck --results nbs/results/leakfree
-    python tools/train_leakfree.py attack runs/bottleneck runs/faint runs/minmax \\
-        --results nbs/results/leakfree
+    python tools/train_leakfree.py attack runs/bottleneck runs/fine runs/minmax \\
+        --results nbs/results/leakfree --seeds 0 1 2
 
 `train` goes on from where the run stands. `pose` measures on 200 scenes of held-out people what an estimator reads from
 the pictures, at strengths along both ranges. `attack` trains fresh attackers on each system and on its plain guidance.
@@ -32,7 +31,7 @@ from privnb.system import PrivacySystem, shipped
 RUNS = {"bottleneck": (BOTTLENECK, BottleneckTrainer), "minmax": (MINMAX, MinMaxTrainer)}
 POINTS = {"bottleneck": [("pixelate", r) for r in (4, 12, 20, 32)]
           + [("blur", r) for r in (2, 8, 16)],
-          "faint": [("pixelate", 12), ("blur", 8)], "minmax": [("pixelate", 12), ("blur", 8)]}
+          "fine": [("pixelate", 12), ("blur", 8)], "minmax": [("pixelate", 12), ("blur", 8)]}
 LINES = [" ".join(line.split()) for line in __doc__.replace("\\\n       ", "").splitlines()
          if "tools/train_leakfree.py" in line]
 MACHINE = f"{platform.machine()}, 2 shared cores, no GPU, one thread"
@@ -49,6 +48,7 @@ def parser():
     one.add_argument("--until", type=int, help="stop after this step and save what there is")
     one.add_argument("--start", help="a run's folder to begin with")
     one.add_argument("--threshold", type=float, help="T of the style loss, in [-1, 1] units")
+    one.add_argument("--places", type=int, help="steps of a joint's place along a side")
     one.add_argument("--out", type=Path, required=True)
     for name in ("pose", "attack"):
         one = parts.add_parser(name)
@@ -56,7 +56,8 @@ def parser():
         one.add_argument("--results", type=Path, required=True)
         one.add_argument("--scenes", type=int, default=200)
         one.add_argument("--plan", default="lecture", help="of the attackers: smoke, lecture, equal")
-        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--parrot-steps", type=int, default=600, help="instead of the plan's")
+        one.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the attackers")
     one = parts.add_parser("ship")
     one.add_argument("run", type=Path)
     one.add_argument("--results", type=Path, required=True)
@@ -68,6 +69,9 @@ def train(args):
     config, trainer = RUNS[args.kind]
     changes = {"steps": args.steps, "start": args.start, "threshold": args.threshold}
     config = replace(config, seed=args.seed, **{k: v for k, v in changes.items() if v is not None})
+    if args.places:
+        options = {**config.system.options, "places": args.places}
+        config = replace(config, system=replace(config.system, options=options))
     run = trainer(config, args.out, progress=False)
     lines = []
     for line in run.run(min(run.steps, args.until or run.steps)):
@@ -126,7 +130,7 @@ def pose(args):
         rows = pose_figures(system, scenes, POINTS[kind])
         train = content["train"]
         note(args.results / f"{kind}.json", {
-            "commands": commands("train", train["preset"]) + commands("pose"),
+            "commands": commands("train", f"--out {kind}") + commands("pose"),
             "seed": train["seed"], "steps": content["steps"], "planned": train["steps"],
             "machine": content["machine"], "date": content["date"], "hours": round(content["seconds"] / 3600, 2),
             "hours_note": "wall clock, on a machine that other runs shared",
@@ -136,12 +140,19 @@ def pose(args):
 
 def attack(args):
     "Fresh attackers on each system and on the guidance, as attack_SEED.json and pictures."
+    for seed in args.seeds:
+        attack_once(args, seed)
+
+
+def attack_once(args, seed):
+    "The attackers of one seed; what the file holds already is not done again."
     from privnb.attacks import guidance_protection, protection_of
     from privnb.leakage import attacked, strip
     from privnb.targets import attack_data, attack_plan
 
-    plan, path = attack_plan(args.plan), args.results / f"attack_{args.seed}.json"
-    data, rows = attack_data(plan, args.seed), []
+    plan = replace(attack_plan(args.plan), parrot_steps=args.parrot_steps)
+    path = args.results / f"attack_{seed}.json"
+    data, rows = attack_data(plan, seed), []
     if path.exists():
         rows = json.loads(path.read_text())["rows"]
     for run in args.runs:
@@ -150,20 +161,21 @@ def attack(args):
             view, inverted = system.at(guidance, radius), {}
             for name, made in (("guidance", guidance_protection), (kind, protection_of)):
                 done = any((r["system"], r["guidance"]) == (name, guidance) for r in rows)
-                kept = (args.runs[0] if name == "guidance" else run) / f"{name}_{guidance}.pt"
+                kept = (args.runs[0] if name == "guidance" else run) / f"{name}_{guidance}_{seed}.pt"
                 if done and kept.exists():
                     inverted[name] = torch.load(kept, weights_only=True)
                     continue
                 began = time.process_time()
-                found, inverted[name] = attacked(made(view), data, plan, args.seed)
+                found, inverted[name] = attacked(made(view), data, plan, seed)
                 torch.save(inverted[name], kept)
                 minutes = round((time.process_time() - began) / 60, 1)
                 rows.append({"system": name, "guidance": guidance, "radius": radius,
                              "core_minutes": minutes, **found})
                 note(path, {"command": commands("attack")[0],
-                            "plan": args.plan, "seed": args.seed, "machine": MACHINE,
+                            "plan": args.plan, "parrot_steps": plan.parrot_steps, "seed": seed,
+                            "machine": MACHINE,
                             "date": date.today().isoformat(), "rows": rows})
-            if args.seed == 0:
+            if seed == 0:
                 strip(view, data, {"guidance inverted": inverted["guidance"],
                                    "enhanced inverted": inverted[kind]},
                       args.results / f"{kind}_{guidance}.jpg")
@@ -198,7 +210,7 @@ def ship(args):
     names = [name for name in rows[0] if name not in ("guidance", "radius")]
     lines = "\n".join(f"| {row['guidance']} {row['radius']:g} | "
                       + " | ".join(f"{row[name]:.2f}" for name in names) + " |" for row in rows)
-    typed = "\n".join(commands("train", "bottleneck") + commands("pose") + commands("ship"))
+    typed = "\n".join(commands("train", f"--out {kind}") + commands("pose") + commands("ship"))
     (shipped("leakfree") / "CARD.md").write_text(f"""# The system that never sees the portrait
 
 Made by, in this order:
