@@ -625,6 +625,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'privnb.leakage._at_strength': ('leakage.html#_at_strength', 'privnb/leakage.py'),
                                 'privnb.leakage._views': ('leakage.html#_views', 'privnb/leakage.py'),
                                 'privnb.leakage.attacked': ('leakage.html#attacked', 'privnb/leakage.py'),
+                                'privnb.leakage.averaged': ('leakage.html#averaged', 'privnb/leakage.py'),
                                 'privnb.leakage.pose_figures': ('leakage.html#pose_figures', 'privnb/leakage.py'),
                                 'privnb.leakage.read_results': ('leakage.html#read_results', 'privnb/leakage.py'),
                                 'privnb.leakage.results_table': ('leakage.html#results_table', 'privnb/leakage.py'),
