@@ -102,12 +102,12 @@ PRESETS = {
         LECTURE, preset="continuous", conventional=False,
         system=SystemConfig(generator="continuous", portrait=128, pose=POSE,
                             ranges={"pixelate": (4.0, 16.0), "blur": (2.0, 12.0)})),
-    "shipped": replace(LECTURE, preset="shipped", steps=700, batch=6, rehearse=8, scenes=1500,
+    "shipped": replace(LECTURE, preset="shipped", steps=1800, batch=6, rehearse=8, scenes=1500,
                        system=SystemConfig(pose=POSE, options={"carrier": 0.15}),
-                       sizes=(160, 224, 288), people=(0, 4), conventional=False, every=25),
+                       sizes=(160, 224, 288), people=(0, 6), conventional=False, every=25),
 }
 PRESETS["sliders"] = replace(
-    PRESETS["shipped"], preset="sliders", steps=1800, people=(0, 6),
+    PRESETS["shipped"], preset="sliders",
     system=SystemConfig(generator="continuous", pose=POSE,
                         options={"carriers": {"pixelate": 0.15, "blur": 0.25}},
                         ranges={"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}))

@@ -1,10 +1,9 @@
 """Put a finished continuous run into the package: small weights, figures after that rounding, and a card.
 
-    privnb train --preset continuous --seed 0 --out runs/continuous
-    privnb train --preset sliders --seed 0 --start runs/continuous --out runs/sliders
+    privnb train --preset sliders --seed 0 --out runs/sliders
     python tools/refine_recoverer.py runs/sliders --out runs/sliders_refined --steps 1500
-    python tools/compare_pose.py runs/sliders --at pixelate:12 blur:8
-    python tools/ship_sliders.py runs/sliders_refined --comparisons runs/sliders --date 2026-11-21
+    python tools/compare_pose.py runs/sliders --only conventional --at pixelate:12 blur:8
+    python tools/ship_sliders.py runs/sliders_refined --comparisons runs/sliders
 
 The estimator is stored in one byte a weight, the generators in half precision. The system is loaded back from the files
 that ship and judged on held-out scenes at strengths along both ranges; the default system stands beside it at its own.
@@ -38,7 +37,6 @@ def main():
     torch.set_num_threads(1)
     trained = PrivacySystem.load(args.run)
     notes = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined")}
-    notes["train"] = {**notes["train"], "start": "runs/continuous"}  # as in the commands above
     trained.save(shipped("continuous"), half=True, overwrite=True, notes=notes, compact=True)
     system, single = PrivacySystem.load("continuous"), PrivacySystem.load("default")
     scenes = render_scenes(7, 200, 256, (1, 3), "test")
