@@ -48,7 +48,7 @@ class AttackRun:
 
     def __init__(
         self,
-        system,  # `PrivacySystem` with its recoverer, at the strength in question
+        system,  # `PrivacySystem` at the strength in question, with its recoverer if it has one
         stem: str,  # its name
         plan,  # `AttackPlan`
         other=None,  # another `PrivacySystem`: the attacker's own (A5)
@@ -196,7 +196,7 @@ def attack(
     from privnb.system import PrivacySystem
     from privnb.targets import attack_plan
 
-    system = PrivacySystem.load(args.system, recoverer=True)
+    system = PrivacySystem.load(args.system)
     system = system.at(args.guidance, args.radius)
     run = AttackRun(system, Path(args.system).name, attack_plan(args.preset), _other(system))
     said = (lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr)
@@ -229,7 +229,8 @@ def add_attack(
 ) -> None:
     "The command attack."
     command = commands.add_parser("attack", help="attack a system and the plain protections")
-    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
+    command.add_argument("system", metavar="SYSTEM",
+                         help="its folder, default, continuous or leakfree")
     command.add_argument("--guidance", choices=("pixelate", "blur"), help="of a continuous system")
     command.add_argument("--radius", type=float, help="its strength, pixels at 256")
     command.add_argument("--preset", choices=("smoke", "lecture", "equal"), default="lecture",

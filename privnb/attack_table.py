@@ -9,6 +9,7 @@ __all__ = ['published_scenes', 'pretrained_pose', 'adapted_pose', 'pose_figures'
 # %% ../nbs/17d_attack_table.ipynb #17-004
 import math
 import time
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from .portraits import crop_portraits, paste_portraits, portrait_boxes
 from .pose import PoseEstimator, fine_tune
 from .recovery import portrait_groups
 from .sealing import seal, unseal
-from .system import LARGEST, PrivacySystem, _on_grid, load_weights, shipped
+from .system import LARGEST, PrivacySystem, _by_group, _on_grid, load_weights, shipped
 from .targets import AttackData, AttackPlan, PortraitSet
 
 # %% ../nbs/17d_attack_table.ipynb #17-008
@@ -38,12 +39,16 @@ def published_scenes(
     "The scenes as published; portraits are squares on whole cells, as a system cuts them."
     squares = portrait_boxes(batch.boxes, 0.1, snap, max_side=LARGEST)
     squares, made = _on_grid(squares, batch.boxes, snap), [None] * len(batch.boxes)
+    blind = protection.system is not None and protection.system.blind
+    told = (_by_group(protection.system, batch.images, squares, batch.index, None) if blind
+            else repeat(None))
     for rows, side in portrait_groups(squares):
         corner = squares[rows, :2]
         joints, boxes = batch.keypoints[rows].clone(), batch.boxes[rows] - corner.repeat(1, 2)
         joints[..., :2] -= corner[:, None]
+        facts = {"keypoints": joints, "boxes": boxes, "people": next(told)}
         x = crop_portraits(batch.images, squares[rows], batch.index[rows], side)
-        y = call(protection.protect, x, {"keypoints": joints, "boxes": boxes})
+        y = call(protection.protect, x, facts)
         for row, portrait in zip(rows.tolist(), y):
             made[row] = portrait
     return batch.with_images(paste_portraits(batch.images, made, squares, batch.index))

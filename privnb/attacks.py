@@ -123,7 +123,8 @@ def published_reader(
     config, kind = system.config, system.config.guidance.kind
     if not config.guided or config.generator not in ("edge", "continuous") or kind == "noise":
         return None
-    strength = (CARRIERS[kind] if config.generator == "continuous"
+    strength = ((config.options.get("carriers") or CARRIERS).get(kind, 0)
+                if config.generator == "continuous"
                 else config.options.get("carrier", config.carrier))
     cell = config.options.get("unshuffle", 4)
     return CarrierReader(cell, strength, kind == "blur") if strength else None
@@ -132,9 +133,9 @@ def published_reader(
 def _enhance(
     system: PrivacySystem,  # at its strength
 ) -> Callable:
-    "Its enhancer as a protect function."
+    "Its enhancer as a protect function; a blind one looks for people in a portrait or is told."
     noise = torch.Generator().manual_seed(17)
-    return lambda x, facts: system.enhance_portraits(x, noise)[1]
+    return lambda x, facts: system.enhance_portraits(x, noise, people=facts.get("people"))[1]
 
 
 def _recover(

@@ -202,9 +202,10 @@ def test_a_parrot_on_a_fill_is_at_chance(data, default):
 
 # the row
 
-def test_scenes_are_published_as_the_system_publishes_them(continuous):
+@pytest.mark.parametrize("name", ["continuous", "leakfree"])
+def test_scenes_are_published_as_the_system_publishes_them(name):
     batch = collate(render_scenes(7, 5, 160, (1, 3), "test"))
-    system = continuous.at("blur", 8.0)
+    system = PrivacySystem.load(name).at("blur", 8.0)
     own, _ = system.enhance_batch(batch.images, batch.boxes, batch.index)
     assert torch.equal(published_scenes(protection_of(system), batch).images, own.detach())
     assert torch.equal(published_scenes(guidance_protection(system), batch).images,
@@ -271,6 +272,21 @@ def test_every_command_of_the_kept_table_is_one_that_is_understood():
         words = [w.strip("'") for w in record["command"].replace("'seal pixel'", "seal_pixel").split()]
         args = command(*[w.replace("seal_pixel", "seal pixel") for w in words[2:]])
         assert args.seeds == [record["seed"]] and args.preset == record["plan"]["preset"]
+
+
+def test_a_system_without_a_recoverer_is_attacked_too(tmp_path, capsys, monkeypatch):
+    small = attack_plan("smoke", queries=(8,), seals=1)
+    monkeypatch.setattr("privnb.targets.attack_plan", lambda name: small)
+    args = command("leakfree", "--guidance", "blur", "--radius", 8, "--preset", "smoke", "--seeds", 0,
+                   "--json", tmp_path / "a.json", "--rows", "system", "seal")
+    args.quiet = True
+    assert args.run(args) == 0
+    shown, sealed = read_attacks(tmp_path / "a.json")
+    assert shown["figures"]["gap"] is None and not [
+        name for name in shown["figures"]["inversions"] if name.startswith("A4")]
+    assert sealed["figures"]["gap"] == math.inf and sealed["figures"]["wrong_key"]["opened"] == 0
+    assert shown["figures"]["estimator"] == "its own" and 0 < shown["figures"]["ap"] <= 100
+    assert "leakfree blur 8, sealed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"rows": [1]}', '{"rows": [{}]}', "\x00"])
