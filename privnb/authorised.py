@@ -207,7 +207,9 @@ def _recover(
 
     found = _open_logged(path, load_image(path), key, log, args)
     save_image(found.image, target, args.overwrite)
-    return f"{len(found.portraits)} portraits recovered, {found.notice or 'exact in every bit'}"
+    count = len(found.portraits)
+    portraits = f"{count} portrait{'s' * (count != 1)}"
+    return f"{portraits} recovered, {found.notice or 'exact in every bit'}"
 
 # %% ../nbs/16f_authorised.ipynb #16-023
 def _sealed_files(
@@ -323,7 +325,7 @@ def add_keys(
     command.add_argument("--no-passphrase", action="store_true", help="the file alone opens")
     command.set_defaults(run=keys_new)
     command = actions.add_parser("show", help="fingerprints of keys, recipients of seals")
-    command.add_argument("paths", nargs="+", metavar="FILE")
+    command.add_argument("paths", nargs="+", metavar="FILE", help="key files, seals, sealed PNGs")
     command.set_defaults(run=keys_show)
     command = actions.add_parser("rotate", help="put another key in the place of this one")
     _changing(command, "--to")

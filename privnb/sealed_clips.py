@@ -102,7 +102,7 @@ def recover_clip(
         raise
     finally:
         temporary.unlink(missing_ok=True)
-    return f"{portraits} portraits recovered, {_HOW[exact]}"
+    return f"{portraits} portrait{'s' * (portraits != 1)} recovered, {_HOW[exact]}"
 
 # %% ../nbs/18d_sealed_clips.ipynb #18-020
 _HOW = {True: "exact in every bit", False: "each as it was sealed; the rest is as it came"}
