@@ -26,7 +26,7 @@ from .trainer import JointTrainer
 # %% ../nbs/19_leakfree.ipynb #19-009
 RANGES = {"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}  # radii, pixels of a portrait of 256
 BOTTLENECK = replace(
-    PRESETS["shipped"], preset="bottleneck", steps=1200, batch=6, rehearse=6, scenes=1200,
+    PRESETS["shipped"], preset="bottleneck", steps=2400, batch=6, rehearse=6, scenes=1200,
     sizes=(160, 224, 256), people=(0, 5), threshold=0.08, lambda_gan=0.0,
     lambda_correlation=0.0, every=50,
     system=SystemConfig(generator="bottleneck", options={"places": 32}, ranges=RANGES, pose=POSE))

@@ -6,8 +6,9 @@
     python tools/compare_storage.py default=default=256 continuous=continuous=256 lecture=tables/runs/KEY=160 \\
         "lecture, jpeg 0.5=tables/runs/KEY=160" --out nbs/results/storage.json --date 2026-11-21
 
-Each argument is NAME=FOLDER=SIDE; the scenes are those of held-out people on which the shipped systems are judged,
-rendered at that side. What a picture gives away and what poses it leaves is measured on the same scenes.
+Each argument is NAME=FOLDER=SIDE; rows of other names that the file holds already stay. The scenes are those of
+held-out people on which the shipped systems are judged, rendered at that side. What a picture gives away and what
+poses it leaves is measured on the same scenes.
 """
 
 import argparse
@@ -34,18 +35,21 @@ def main():
     parser.add_argument("--count", type=int, default=200, help="scenes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
     for word in args.systems:
         name, folder, side = word.rsplit("=", 2)
         system = PrivacySystem.load(folder)
         scenes = render_scenes(7, args.count, int(side), PEOPLE.get(int(side), (1, 3)), "test")
         figures = evaluate(system, scenes)
-        rows.append({"system": name, "side": int(side), "scenes": len(scenes),
-                     "train": {key: system.notes.get("train", {}).get(key)
-                               for key in ("preset", "steps", "jpeg", "seed")},
-                     "psnr_or": psnr_after_storage(system, scenes),
-                     "figures": {key: figures[key] for key in SHOWN}})
-        print(json.dumps(rows[-1]), flush=True)
+        train = system.notes.get("train", {})
+        row = {"system": name, "side": int(side), "scenes": len(scenes), "date": args.date,
+               "train": {key: train.get(key) for key in ("preset", "steps", "jpeg", "seed")},
+               "psnr_or": psnr_after_storage(system, scenes),
+               "figures": {key: figures[key] for key in SHOWN}}
+        names = [one["system"] for one in rows]
+        place = names.index(name) if name in names else len(rows)
+        rows[place:place + 1] = [row]
+        print(json.dumps(row), flush=True)
     content = {"date": args.date, "machine": f"{platform.machine()}, one thread", "rows": rows}
     write_file(args.out, json.dumps(content, indent=1) + "\n", overwrite=True)
 
