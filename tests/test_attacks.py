@@ -315,7 +315,8 @@ def kept():
 
 
 WANTED = ("none", "blur", "pixel", "noise", "fill", "default pixelate 12", "continuous pixelate 12",
-          "continuous blur 8", "default pixelate 12, sealed", "pixel, sealed")
+          "continuous blur 8", "default pixelate 12, sealed", "pixel, sealed", "leakfree pixelate 12",
+          "leakfree blur 8", "leakfree pixelate 12, sealed", "leakfree blur 8, sealed")
 
 
 def test_the_kept_table_is_of_the_lecture_plan(kept):
@@ -331,7 +332,8 @@ def test_the_kept_table_is_of_the_lecture_plan(kept):
 
 
 def test_the_kept_rows_are_of_the_shipped_systems(kept, default, continuous):
-    prints = {"default": default.fingerprint(), "continuous": continuous.fingerprint()}
+    prints = {"default": default.fingerprint(), "continuous": continuous.fingerprint(),
+              "leakfree": PrivacySystem.load("leakfree").fingerprint()}
     for record in kept:
         stem = record["row"].split()[0]
         if stem in prints:
@@ -355,6 +357,10 @@ def test_what_the_kept_table_says(kept):
         assert figure(kept, row, "best_psnr")[1] > figure(kept, plain, "best_psnr")[2] + 10
         numbers, quality = pair_curve(kept, row)
         assert numbers == [1, 10, 100, 1000, 10000] and quality[0] > quality[-1] - 10
+    for row, plain in (("leakfree pixelate 12", "pixel"), ("leakfree blur 8", "blur")):
+        for figure_of, margin in (("best_psnr", 1), ("parrot_identity", 15)):
+            assert figure(kept, row, figure_of)[0] <= figure(kept, plain, figure_of)[0] + margin
+        assert figure(kept, f"{row}, sealed", "authorised_psnr")[0] == math.inf
     for record in kept:
         figures = record["figures"]
         assert figures["chance"] == 25 and 0 <= figures["parrot_identity"] <= 100
