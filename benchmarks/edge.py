@@ -90,7 +90,7 @@ def summary(rounds, masks):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--system", default="default")
+    parser.add_argument("--system", default="single")
     parser.add_argument("--frames", type=int, default=19)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -51,7 +51,7 @@ def judged(edge, clips, every, hold):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--system", default="default")
+    parser.add_argument("--system", default="single")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--frames", type=int, default=37)
     parser.add_argument("--json", metavar="FILE")

@@ -213,7 +213,7 @@ def _other(
     from privnb.system import PrivacySystem
 
     guidance = system.config.guidance
-    for name in ("continuous", "default"):
+    for name in ("continuous", "single"):
         other = PrivacySystem.load(name, recoverer=False)
         try:
             other = other.at(guidance.kind, guidance.radius)
@@ -230,7 +230,7 @@ def add_attack(
     "The command attack."
     command = commands.add_parser("attack", help="attack a system and the plain protections")
     command.add_argument("system", metavar="SYSTEM",
-                         help="its folder, default, continuous or leakfree")
+                         help="its folder, default, single or leakfree")
     command.add_argument("--guidance", choices=("pixelate", "blur"), help="of a continuous system")
     command.add_argument("--radius", type=float, help="its strength, pixels at 256")
     command.add_argument("--preset", choices=("smoke", "lecture", "equal"), default="lecture",

@@ -52,8 +52,7 @@ def _common(
     command.add_argument("--out", default=out, required=out is None, metavar="DIR",
                          help="folder of the outputs, made if missing")
     command.add_argument("--system", metavar="SYSTEM", help="a system's folder, or one that "
-                         "ships: default, continuous, leakfree (default, and continuous for "
-                         "other strengths)")
+                         "ships: continuous, single, leakfree (continuous)")
     command.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
 # %% ../nbs/90_cli.ipynb #90-012
@@ -162,7 +161,7 @@ def _measuring(
     "The command evaluate."
     command = commands.add_parser("evaluate", help="measure a system on held-out people")
     command.add_argument("system", metavar="SYSTEM",
-                         help="its folder, default, continuous or leakfree")
+                         help="its folder, default, single or leakfree")
     command.add_argument("--json", metavar="FILE", help="write the figures there")
     _strength(command)
     command.add_argument("--scenes", type=_at_least(int, 1), help="how many scenes (as trained)")
@@ -200,7 +199,7 @@ def _exporting(
 ) -> None:
     "The command export."
     command = commands.add_parser("export", help="write a system's networks as ONNX files")
-    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
+    command.add_argument("system", metavar="SYSTEM", help="its folder, default or single")
     command.add_argument("--to", choices=("onnx",), default="onnx", help="kind of file (onnx)")
     command.add_argument("--part", default="all", help="which (all)",
                          choices=("enhancer", "recoverer", "pose", "guidance", "all"))

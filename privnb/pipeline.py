@@ -218,7 +218,7 @@ def add_profile(
 ) -> None:
     "Add the command `profile`."
     command = commands.add_parser("profile", help="parameters, MAC, latency and frames a second")
-    command.add_argument("system", metavar="SYSTEM", help="its folder, default or continuous")
+    command.add_argument("system", metavar="SYSTEM", help="its folder, default or single")
     command.add_argument("--part", default="enhancer", choices=("enhancer", "recoverer", "pose"),
                          help="which network (enhancer)")
     command.add_argument("--backend", default="onnxruntime", help="what runs it (onnxruntime)",

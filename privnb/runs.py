@@ -119,7 +119,7 @@ def _judged_on(
 
 # %% ../nbs/89d_runs.ipynb #89-026
 def _others(
-    folder: str | Path,  # a system's folder, "default" or "continuous"
+    folder: str | Path,  # a system's folder, or the name of one that ships
     like: dict,  # how the system's estimator is built
 ) -> dict:
     "The unaware estimator, and those for comparison that the run kept, by name."

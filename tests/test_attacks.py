@@ -32,7 +32,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def default():
-    return PrivacySystem.load("default")
+    return PrivacySystem.load("single")
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_the_command_writes_goes_on_and_prints(tmp_path, capsys, monkeypatch):
     small = attack_plan("smoke", queries=(8,), seals=1)
     monkeypatch.setattr("privnb.targets.attack_plan", lambda name: small)
     path = tmp_path / "a.json"
-    words = ("default", "--preset", "smoke", "--seeds", 0, "--json", path, "--rows")
+    words = ("single", "--preset", "smoke", "--seeds", 0, "--json", path, "--rows")
     args = command(*words, "fill")
     args.quiet = True
     assert args.run(args) == 0 and "fill" in capsys.readouterr().out
@@ -299,7 +299,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
 
 def test_an_unknown_row_is_refused(tmp_path, default):
     with pytest.raises(ValueError, match="allowed are none, blur"):
-        run_attacks(AttackRun(default, "default", PLAN), tmp_path / "a.json", ("mosaic",), (0,))
+        run_attacks(AttackRun(default, "single", PLAN), tmp_path / "a.json", ("mosaic",), (0,))
 
 
 def test_cells_say_what_is_missing_and_what_is_exact():
@@ -314,8 +314,8 @@ def kept():
     return read_attacks(KEPT)
 
 
-WANTED = ("none", "blur", "pixel", "noise", "fill", "default pixelate 12", "continuous pixelate 12",
-          "continuous blur 8", "default pixelate 12, sealed", "pixel, sealed", "leakfree pixelate 12",
+WANTED = ("none", "blur", "pixel", "noise", "fill", "single pixelate 12", "continuous pixelate 12",
+          "continuous blur 8", "single pixelate 12, sealed", "pixel, sealed", "leakfree pixelate 12",
           "leakfree blur 8", "leakfree pixelate 12, sealed", "leakfree blur 8, sealed")
 
 
@@ -332,7 +332,7 @@ def test_the_kept_table_is_of_the_lecture_plan(kept):
 
 
 def test_the_kept_rows_are_of_the_shipped_systems(kept, default, continuous):
-    prints = {"default": default.fingerprint(), "continuous": continuous.fingerprint(),
+    prints = {"single": default.fingerprint(), "continuous": continuous.fingerprint(),
               "leakfree": PrivacySystem.load("leakfree").fingerprint()}
     for record in kept:
         stem = record["row"].split()[0]
@@ -351,7 +351,7 @@ def test_the_notebook_shows_the_files_figures(kept):
 
 
 def test_what_the_kept_table_says(kept):
-    for row in ("default pixelate 12", "continuous pixelate 12", "continuous blur 8"):
+    for row in ("single pixelate 12", "continuous pixelate 12", "continuous blur 8"):
         plain = "blur" if "blur" in row else "pixel"
         assert figure(kept, row, "gap")[0] < 1, "an un-keyed system authorises nobody"
         assert figure(kept, row, "best_psnr")[1] > figure(kept, plain, "best_psnr")[2] + 10

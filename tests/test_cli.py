@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from privnb import cli, config, pose, trainer
-from privnb.choice import estimator_from, maker_of, system_for
+from privnb.choice import estimator_from, maker_of
 from privnb.cli import main
 from privnb.images import load_image, read_metadata, save_image
 from privnb.paths import boxes_for, read_boxes, targets
@@ -509,7 +509,7 @@ def test_data_check_tells_what_is_missing(place, capsys):
 
 
 def test_a_strength_that_was_not_trained_is_refused(place, capsys):
-    status, lines = run(capsys, "demo", "--system", "default", "--guidance", "blur",
+    status, lines = run(capsys, "demo", "--system", "single", "--guidance", "blur",
                         "--radius", "3", "--out", "shown")
     assert status == 1 and "trained for pixelate 12 only" in lines[0]
 
@@ -571,12 +571,10 @@ def test_demo_on_photographs_of_ones_own(place, scene, mine, capsys):
 
 
 @pytest.mark.skipif(not shipped().is_dir(), reason="the weights of the package are not there yet")
-def test_where_no_system_is_named_the_strength_chooses_it_and_the_record_names_it(place, capsys):
+def test_where_no_system_is_named_the_default_is_meant_and_the_record_names_it(place, capsys):
     from privnb.metrics import psnr
     scene = make_scene(4, 1, size=224, people=(1, 1), split="test")
     path, boxes = picture(scene, "a.png"), coco("boxes.json", {"a.png": scene.boxes})
-    assert [system_for(*asked) for asked in ((None, None), ("pixelate", 12.0), ("pixelate", None),
-            ("blur", None), (None, 8.0))] == ["default"] * 3 + ["continuous"] * 2
     status, lines = run(capsys, "enhance", path, "--guidance", "blur", "--radius", "8",
                         "--boxes", boxes, "--out", "out")
     record = read_metadata("out/a.png")
@@ -585,9 +583,11 @@ def test_where_no_system_is_named_the_strength_chooses_it_and_the_record_names_i
     x, r = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255
             for image in (scene.image, load_image("back/a.png")))
     assert psnr(x, r) > 35
-    assert run(capsys, "recover", "out/a.png", "--out", "no", "--system", "default")[0] == 1
-    assert maker_of({"system": "0" * 16}) == maker_of(None) == "default"
-    assert maker_of({"system": PrivacySystem.load("default").fingerprint()}) == "default"
+    assert run(capsys, "recover", "out/a.png", "--out", "no", "--system", "single")[0] == 1
+    assert maker_of({"system": "0" * 16}) == maker_of(None) == "continuous"
+    for name in ("continuous", "single", "leakfree"):
+        assert maker_of({"system": PrivacySystem.load(name).fingerprint()}) == name
+    assert PrivacySystem.load("default").fingerprint() == record["system"]
 
 
 def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
@@ -603,13 +603,13 @@ def test_shipped_weights_protect_and_recover_a_rendered_scene(place, capsys):
 def test_export_writes_checked_files_and_overwrites_nothing(tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    assert cli.main(["export", "default", "--part", "guidance", "--dynamic", "--out",
+    assert cli.main(["export", "single", "--part", "guidance", "--dynamic", "--out",
                      str(tmp_path)]) == 0
     path = tmp_path / "guidance.onnx"
     assert "guidance.onnx" in capsys.readouterr().out
     assert onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     before = path.read_bytes()
-    assert cli.main(["export", "default", "--part", "guidance", "--out", str(tmp_path)]) == 1
+    assert cli.main(["export", "single", "--part", "guidance", "--out", str(tmp_path)]) == 1
     assert "guidance.onnx" in capsys.readouterr().err and path.read_bytes() == before
 
 

@@ -38,7 +38,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def system():
-    return PrivacySystem.load()
+    return PrivacySystem.load("single")
 
 
 @pytest.fixture(scope="module")

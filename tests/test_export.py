@@ -39,7 +39,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def systems():
-    return {name: PrivacySystem.load(name) for name in ("default", "continuous")}
+    return {name: PrivacySystem.load(name) for name in ("single", "continuous")}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def sessions(systems):
     for name, system in systems.items():
         for part in PARTS:
             module, inputs, outputs = part_module(system, part, 64)
-            opset = 18 if (name, part) == ("default", "enhancer") else 17
+            opset = 18 if (name, part) == ("single", "enhancer") else 17
             model = to_onnx(module, inputs, outputs, opset)
             made[name, part] = module, model, session_for(model)
     return made
@@ -62,7 +62,7 @@ def portraits(count, side, seed=0):
 
 # float32
 
-@pytest.mark.parametrize("name", ["default", "continuous"])
+@pytest.mark.parametrize("name", ["single", "continuous"])
 @pytest.mark.parametrize("part", PARTS)
 def test_fifty_portraits_of_held_out_people(systems, sessions, name, part):
     module, _, session = sessions[name, part]
@@ -71,7 +71,7 @@ def test_fifty_portraits_of_held_out_people(systems, sessions, name, part):
     assert figures["max"] < 1e-4 and figures["psnr"] > 100
 
 
-@given(st.sampled_from(["default", "continuous"]), st.sampled_from(PARTS), st.integers(1, 8),
+@given(st.sampled_from(["single", "continuous"]), st.sampled_from(PARTS), st.integers(1, 8),
        st.integers(1, 6), st.integers(0, 99))
 @few
 def test_any_batch_and_side(systems, sessions, name, part, count, cells, seed):
@@ -130,11 +130,11 @@ def test_a_generator_of_the_paper_is_exported_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("part", ["enhancer", "recoverer", "pose"])
 def test_half_precision_is_close_and_half_the_size(systems, sessions, part):
-    module, model, _ = sessions["default", part]
-    _, inputs, outputs = part_module(systems["default"], part, 64)
+    module, model, _ = sessions["single", part]
+    _, inputs, outputs = part_module(systems["single"], part, 64)
     halved = to_onnx(to_half(module), inputs, outputs, 17)
     assert len(halved.SerializeToString()) < 0.6 * len(model.SerializeToString())
-    seen = part_inputs(systems["default"], part, sample_portraits(systems["default"], 6, 96))
+    seen = part_inputs(systems["single"], part, sample_portraits(systems["single"], 6, 96))
     figures = compare(module, session_for(halved), seen)
     assert 1e-7 < figures["max"] < TOLERANCES["half"]
     if part == "enhancer":
@@ -147,13 +147,13 @@ def test_half_precision_is_close_and_half_the_size(systems, sessions, part):
 
 @pytest.mark.parametrize("opset", [16, 17, 18, 19, 20])
 def test_the_operator_set_is_the_one_that_was_asked_for(systems, opset):
-    module, inputs, outputs = part_module(systems["default"], "enhancer", 32)
+    module, inputs, outputs = part_module(systems["single"], "enhancer", 32)
     model = to_onnx(module, inputs, outputs, opset, dynamic=opset % 2 == 0)
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [opset]
 
 
 def test_another_operator_set_is_refused(systems, monkeypatch):
-    module, inputs, outputs = part_module(systems["default"], "guidance", 32)
+    module, inputs, outputs = part_module(systems["single"], "guidance", 32)
     traced = portable._traced
     monkeypatch.setattr(portable, "_traced", lambda m, i, o, opset, d: traced(m, i, o, 18, d))
     with pytest.raises(ExportError, match=r"asked for 19, the exporter wrote \[18\]"):
@@ -185,7 +185,7 @@ def test_metadata_says_what_the_file_needs(systems, tmp_path):
 
 def test_a_file_of_one_size_says_so(systems, tmp_path):
     for part in PARTS:
-        row = export_part(systems["default"], part, tmp_path / f"{part}.onnx", 17, False, side=64,
+        row = export_part(systems["single"], part, tmp_path / f"{part}.onnx", 17, False, side=64,
                           count=2)
         first = next(iter(row["inputs"].values()))
         assert first["shape"] == [1, 3, 64, 64] and "matrix" not in row["inputs"]
@@ -195,9 +195,9 @@ def test_an_existing_file_is_kept(systems, tmp_path):
     path = tmp_path / "g.onnx"
     path.write_text("mine")
     with pytest.raises(ImageError, match="g.onnx"):
-        export_part(systems["default"], "guidance", path, 17, side=32, count=1)
+        export_part(systems["single"], "guidance", path, 17, side=32, count=1)
     assert path.read_text() == "mine"
-    export_part(systems["default"], "guidance", path, 17, side=32, count=1, overwrite=True)
+    export_part(systems["single"], "guidance", path, 17, side=32, count=1, overwrite=True)
     assert path.read_bytes() != b"mine"
 
 
@@ -215,7 +215,7 @@ def test_a_file_that_differs_is_not_written(systems, tmp_path, monkeypatch):
 
     monkeypatch.setattr(portable, "to_onnx", spoilt)
     with pytest.raises(ExportError, match="enhancer: .* from torch; allowed in float is 0.0001"):
-        export_part(systems["default"], "enhancer", tmp_path / "e.onnx", 17, side=32, count=2)
+        export_part(systems["single"], "enhancer", tmp_path / "e.onnx", 17, side=32, count=2)
     assert not (tmp_path / "e.onnx").exists()
 
 
@@ -228,11 +228,11 @@ def test_what_is_not_a_number_is_refused():
     ("nose", 64, "part: 'nose'; allowed"), ("enhancer", 50, "side: 50"), ("pose", 0, "side: 0")])
 def test_unknown_parts_and_sides_are_refused(systems, tmp_path, part, side, error):
     with pytest.raises(ExportError, match=error):
-        export_part(systems["default"], part, tmp_path / "x.onnx", 17, side=side, count=1)
+        export_part(systems["single"], part, tmp_path / "x.onnx", 17, side=side, count=1)
 
 
 def test_a_camera_has_no_recoverer_to_export(tmp_path):
-    camera = PrivacySystem.load("default", recoverer=False)
+    camera = PrivacySystem.load("single", recoverer=False)
     with pytest.raises(ExportError, match="recoverer"):
         export_part(camera, "recoverer", tmp_path / "r.onnx", 17, side=32, count=1)
     rows = export_system(camera, tmp_path, opset=17, side=32, portraits=1)
@@ -240,7 +240,7 @@ def test_a_camera_has_no_recoverer_to_export(tmp_path):
 
 
 def test_a_head_that_decodes_otherwise_is_refused(systems):
-    view = copy.deepcopy(systems["default"].pose)
+    view = copy.deepcopy(systems["single"].pose)
     view.network.model[-1].kpt_shape = [17, 2]
     with pytest.raises(ExportError, match="head"):
         portable._Pose(view)
@@ -260,8 +260,8 @@ def test_noise_has_no_guidance_file(tmp_path):
 
 @pytest.fixture(scope="module")
 def eight(systems, sessions):
-    system = systems["default"]
-    return to_int8(sessions["default", "enhancer"][1], calibration(system, "enhancer", 12))
+    system = systems["single"]
+    return to_int8(sessions["single", "enhancer"][1], calibration(system, "enhancer", 12))
 
 
 def test_the_carrier_stays_in_float(eight):
@@ -274,15 +274,15 @@ def test_the_carrier_stays_in_float(eight):
 
 
 def test_eight_bits_of_the_enhancer_stay_within_the_limits(systems, eight):
-    spent = cost(systems["default"], "enhancer", session_for(eight),
+    spent = cost(systems["single"], "enhancer", session_for(eight),
                  render_scenes(7, 12, 160, (1, 3), "test"))
     assert spent["psnr_or"] < LIMITS["psnr_or"] and set(spent) == set(LIMITS)
     refuse_cost("enhancer", {**spent, "ap50_p": min(spent["ap50_p"], 1.0)})
 
 
 def test_symmetric_features_have_no_zero_point(systems, sessions):
-    model = to_int8(sessions["default", "enhancer"][1],
-                    calibration(systems["default"], "enhancer", 3), symmetric=True)
+    model = to_int8(sessions["single", "enhancer"][1],
+                    calibration(systems["single"], "enhancer", 3), symmetric=True)
     zeros = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear"}
     values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert zeros and all(values[name].dtype == np.int8 and not values[name].any() for name in zeros)
@@ -299,7 +299,7 @@ def test_a_refused_part_is_told_and_the_others_are_written(systems, tmp_path, mo
     monkeypatch.setattr(export, "cost", lambda system, part, *rest: {
         "psnr_or": 3.0 * (part == "recoverer"), "ap50_p": 0.0})
     monkeypatch.setattr(export, "calibration", lambda system, part: calibration(system, part, 3))
-    args = Namespace(system="default", part="all", opset=17, dynamic=True, half=False, int8=True,
+    args = Namespace(system="single", part="all", opset=17, dynamic=True, half=False, int8=True,
                      out=tmp_path, overwrite=False, side=64, portraits=1, scenes=1)
     assert run_export(args) == 1
     seen = capsys.readouterr()
@@ -308,24 +308,24 @@ def test_a_refused_part_is_told_and_the_others_are_written(systems, tmp_path, mo
     assert written == ["enhancer.onnx", "guidance.onnx", "pose.onnx"]
     assert all(re.search(rf"{name}: \d+ kB, opset 17", seen.out) for name in written)
     with pytest.raises(NotOffered):
-        export_int8(systems["default"], "recoverer", tmp_path / "r.onnx", 17, side=64, scenes=1)
+        export_int8(systems["single"], "recoverer", tmp_path / "r.onnx", 17, side=64, scenes=1)
 
 
 @pytest.mark.parametrize("part", ["enhancer", "pose"])
 def test_eight_bits_at_one_size(systems, tmp_path, monkeypatch, part):
     monkeypatch.setattr(export, "cost", lambda *rest: {"psnr_or": 0.0, "ap50_p": 0.0})
     monkeypatch.setattr(export, "calibration", lambda system, part: calibration(system, part, 3))
-    row = export_int8(systems["default"], part, tmp_path / "x.onnx", 17, False, side=64, scenes=1)
+    row = export_int8(systems["single"], part, tmp_path / "x.onnx", 17, False, side=64, scenes=1)
     assert next(iter(row["inputs"].values()))["shape"] == [1, 3, 64, 64]
     assert row["precision"] == "int8" and row["cost"] == {"psnr_or": 0.0, "ap50_p": 0.0}
     session = session_for(row["file"])
-    made = run_session(session, part_inputs(systems["default"], part, portraits(3, 64)))
+    made = run_session(session, part_inputs(systems["single"], part, portraits(3, 64)))
     assert all(len(output) == 3 and np.isfinite(output).all() for output in made)
 
 
 def test_a_pose_file_in_a_systems_place_finds_the_same_people(systems, sessions):
-    system = systems["default"]
-    view = with_file(system, "pose", sessions["default", "pose"][2])
+    system = systems["single"]
+    view = with_file(system, "pose", sessions["single", "pose"][2])
     for scene in render_scenes(5, 3, 160, (1, 2), "test"):
         one, other = system.estimate(scene.image), view.estimate(scene.image)
         assert torch.allclose(one.boxes, other.boxes, atol=1e-2)
@@ -340,18 +340,18 @@ def test_a_float_file_costs_nothing(systems, sessions):
 
 
 def test_a_judge_needs_recovery():
-    camera = PrivacySystem.load("default", recoverer=False)
+    camera = PrivacySystem.load("single", recoverer=False)
     with pytest.raises(ExportError, match="no recoverer"):
         cost(camera, "enhancer", None, [])
 
 
 def test_two_precisions_at_once_are_refused(systems, tmp_path):
     with pytest.raises(ExportError, match="allowed is one"):
-        export_system(systems["default"], tmp_path, half=True, int8=True)
+        export_system(systems["single"], tmp_path, half=True, int8=True)
 
 
 def test_the_last_layers_of_the_pose_network_stay_in_float(sessions):
-    model = sessions["default", "pose"][1]
+    model = sessions["single", "pose"][1]
     kept = {n.name for n in model.graph.node if n.op_type == "Conv"} - set(dense_convolutions(model))
     assert len(kept) == 9  # three heads at three strides
 

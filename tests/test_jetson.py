@@ -53,7 +53,7 @@ def test_unknown_versions_and_precisions_are_refused(arguments):
 
 @pytest.fixture(scope="module")
 def system():
-    return PrivacySystem.load()
+    return PrivacySystem.load("single")
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -245,7 +245,7 @@ def test_a_missing_relative_is_named(base):
 def test_a_system_stored_beside_its_relative(tmp_path, monkeypatch):
     config = replace(small, pose={"width": 0.1875})
     system = PrivacySystem(config).eval()
-    near = PrivacySystem.load("default", recoverer=False).pose
+    near = PrivacySystem.load("single", recoverer=False).pose
     system.pose.load_state_dict(near.state_dict())
     system.save(tmp_path, compact=True, base="pose.safetensors")
     again = PrivacySystem.load(tmp_path).pose.state_dict()

@@ -31,7 +31,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def system():
-    return PrivacySystem.load()
+    return PrivacySystem.load("single")
 
 
 def parsed(*words):
@@ -164,7 +164,7 @@ def test_the_table_keeps_the_papers_figures_apart():
 
 def test_the_whole_command(system, tmp_path, capsys):
     file = tmp_path / "deep" / "profile.json"
-    args = parsed("default", "--size", 64, "--threads", 1, "--seconds", 0.1, "--frames", 3,
+    args = parsed("single", "--size", 64, "--threads", 1, "--seconds", 0.1, "--frames", 3,
                   "--pipeline", "--json", file)
     assert args.run(args) == 0
     content = json.loads(file.read_text())
@@ -182,7 +182,7 @@ def test_the_whole_command(system, tmp_path, capsys):
 @pytest.mark.parametrize("words", [("--batch", 0), ("--threads", "many"), ("--backend", "tensorrt")])
 def test_wrong_usage_ends_with_status_two(words, capsys):
     with pytest.raises(SystemExit) as stop:
-        parsed("default", *words)
+        parsed("single", *words)
     assert stop.value.code == 2 and str(words[1]) in capsys.readouterr().err
 
 

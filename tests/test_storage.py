@@ -300,7 +300,7 @@ def test_a_system_is_measured_after_every_way_of_storing():
     from privnb.stored import psnr_after_storage
     from privnb.system import PrivacySystem
 
-    system = PrivacySystem.load("default")
+    system = PrivacySystem.load("single")
     scenes = [make_scene(5, i, size=96, people=(0, 2), split="test") for i in range(6)]
     empty = [scene for scene in scenes if not len(scene.boxes)]
     full = [scene for scene in scenes if len(scene.boxes)]
@@ -313,4 +313,4 @@ def test_a_system_is_measured_after_every_way_of_storing():
     with pytest.raises(ValueError, match="without people"):
         psnr_after_storage(system, empty)
     with pytest.raises(ValueError, match="no recoverer"):
-        psnr_after_storage(PrivacySystem.load("default", recoverer=False), full)
+        psnr_after_storage(PrivacySystem.load("single", recoverer=False), full)

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def system():
-    return PrivacySystem.load("default", recoverer=False)
+    return PrivacySystem.load("single", recoverer=False)
 
 
 class Told:

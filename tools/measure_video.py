@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--size", type=int, nargs=2, default=(288, 512), metavar=("H", "W"))
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--system", default="default")
+    parser.add_argument("--system", default="single")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Put a finished run into the package: half-precision weights, figures after that rounding, and a card.
+"""Put a finished run for one strength into the package: half-precision weights, figures after that rounding, and a card.
 
     python tools/ship_weights.py runs/refined --hours 1.2 --machine "2 shared cores, no GPU"
 
@@ -23,7 +23,7 @@ from privnb.portraits import portrait_mask
 from privnb.system import PrivacySystem, shipped
 
 COMMANDS = """python tools/pretrain_pose.py --out runs/pose --steps 4200
-privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --out runs/shipped
+privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --steps {steps} --out runs/shipped
 python tools/refine_recoverer.py runs/shipped --out runs/refined --steps {refined}
 python tools/compare_pose.py runs/shipped --only conventional
 python tools/ship_weights.py runs/refined --comparisons runs/shipped"""
@@ -66,8 +66,8 @@ def main():
     trained = PrivacySystem.load(args.run)
     kept = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined")
             if key in trained.notes}
-    trained.save(shipped("default"), half=True, overwrite=True, notes=kept, compact=True)
-    system = PrivacySystem.load("default")
+    trained.save(shipped("single"), half=True, overwrite=True, notes=kept, compact=True)
+    system = PrivacySystem.load("single")
     pretrained = PoseEstimator.from_file(shipped("pose.safetensors"))
     scenes = render_scenes(7, 200, 256, (1, 3), "test")
     figures = evaluate(system, scenes, pretrained, **compared(args.comparisons))
@@ -78,7 +78,7 @@ def main():
             sample = photographs[i]
             real[sample.name] = photograph(system, sample, Path(folder))
     notes = {**kept, "figures": figures, "photographs": real}
-    trained.save(shipped("default"), half=True, overwrite=True, notes=notes, compact=True)
+    trained.save(shipped("single"), half=True, overwrite=True, notes=notes, compact=True)
     write_card(args, kept, figures, real)
     print(json.dumps({"figures": figures, "photographs": real}, indent=1))
 
@@ -89,16 +89,15 @@ def write_card(args, kept, figures, real):
     head = ("psnr_oa", "ssim_oa", "psnr_op", "ssim_op", "psnr_or", "ssim_or")
     lines = "\n".join(f"| {name} | " + " | ".join(str(row[key]) for key in head) + " |"
                       for name, row in real.items())
-    text = f"""# The weights in the package
+    text = f"""# The system for one strength
 
 Made by, in this order:
 
 ```sh
-{COMMANDS.format(refined=kept["refined"]["steps"])}
+{COMMANDS.format(refined=kept["refined"]["steps"], steps=kept["steps"])}
 ```
 
-Data: scenes rendered by privnb from seven of the nine `openpeople` people (MIT licence; they do not exist); two people are
-held out. Seed {kept['train']['seed']}. Date {args.date}. Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
+Data as in [the card of the package](../CARD.md). Seed {kept['train']['seed']}. Date {args.date}. Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
 The estimator is stored in one byte a weight, the generators in half precision; the figures below were measured with what is stored.
 
 Held-out people, 200 scenes of 256 x 256 pixels, 8 bits, inside the enhanced squares:
@@ -115,7 +114,7 @@ Photographs of real people (read from the packages that carry them), annotated b
 
 Licence: AGPL-3.0-or-later, as the code.
 """
-    (shipped() .parent / "CARD.md").write_text(text)
+    (shipped("single") / "CARD.md").write_text(text)
 
 
 if __name__ == "__main__":
