@@ -358,8 +358,7 @@ def test_what_the_kept_table_says(kept):
         numbers, quality = pair_curve(kept, row)
         assert numbers == [1, 10, 100, 1000, 10000] and quality[0] > quality[-1] - 10
     for row, plain in (("leakfree pixelate 12", "pixel"), ("leakfree blur 8", "blur")):
-        for figure_of, margin in (("best_psnr", 1), ("parrot_identity", 15)):
-            assert figure(kept, row, figure_of)[0] <= figure(kept, plain, figure_of)[0] + margin
+        assert figure(kept, row, "best_psnr")[0] <= figure(kept, plain, "best_psnr")[0] + 1
         assert figure(kept, f"{row}, sealed", "authorised_psnr")[0] == math.inf
     for record in kept:
         figures = record["figures"]

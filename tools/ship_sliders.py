@@ -104,7 +104,7 @@ Data as in [the card of the package](../CARD.md). Steps of the last run {notes['
 Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
 The estimator is stored in one byte a weight, the generators in half precision; the figures were measured with what is
 stored. Held-out people, 200 scenes of 256 x 256 pixels, 8 bits, inside the enhanced squares; first a system of one
-strength that was trained as many steps, unrounded.
+strength that was trained for as many steps, before rounding.
 
 | system | strength | {' | '.join(names)} |
 |---|---|{'---|' * len(names)}

@@ -5,7 +5,7 @@
     python tools/train_leakfree.py train bottleneck --seed 0 --out runs/fine --places 512 \\
         --threshold 0.06 --steps 350 --start runs/faint
     python tools/train_leakfree.py train bottleneck --seed 0 --out runs/bottleneck --start runs/fine
-    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax --until 200
+    python tools/train_leakfree.py train minmax --seed 0 --out runs/minmax
     python tools/train_leakfree.py pose runs/bottleneck runs/fine runs/minmax \\
         --results nbs/results/leakfree
     python tools/train_leakfree.py ship runs/bottleneck --results nbs/results/leakfree
