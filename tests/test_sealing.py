@@ -710,7 +710,7 @@ def test_security_states_measured_figures():
     left = {name: f"{value:.1f} dB" for name, value in kept["psnr_or"].items()}
     assert f"reads {left['8-bit PNG']} from the 8-bit PNG, {left['JPEG 95']} from a JPEG of quality 95, " \
            f"{left['JPEG 85']} at 85 and {left['JPEG 75']} at 75" in text
-    assert f"the enhanced picture itself lies at {default['figures']['psnr_op']:.1f} dB" in text
+    assert f"the enhanced picture itself lies at {kept['figures']['psnr_op']:.1f} dB" in text
     notebook = (ROOT / "nbs" / "16c_sealing.ipynb").read_text(encoding="utf-8")
     trained, never = re.search(r"trained ([\d.]+) dB, never trained ([\d.]+) dB", notebook).groups()
     assert f"reads {never} dB inside the squares where the trained one reads {trained} dB" in text
