@@ -173,7 +173,7 @@ def tradeoff_strip(
             figures = result.get("figures", {}).get(name)
             title = f"{in_words(result['strength'])}: {name}"
             if figures:
-                title += f", 1 - SSIM {figures['privacy']:.2f}, OKS {figures['oks']:.2f}"
+                title += f"\n1 - SSIM {figures['privacy']:.2f}, OKS {figures['oks']:.2f}"
             pictures[title] = picture
     return strip(pictures, caption, scale=2.5, columns=len(PANELS))
 
