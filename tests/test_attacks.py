@@ -316,7 +316,8 @@ def kept():
 
 WANTED = ("none", "blur", "pixel", "noise", "fill", "single pixelate 12", "continuous pixelate 12",
           "continuous blur 8", "single pixelate 12, sealed", "pixel, sealed", "leakfree pixelate 12",
-          "leakfree blur 8", "leakfree pixelate 12, sealed", "leakfree blur 8, sealed")
+          "leakfree blur 8", "leakfree pixelate 12, sealed", "leakfree blur 8, sealed",
+          "continuous pixelate 12, sealed")
 
 
 def test_the_kept_table_is_of_the_lecture_plan(kept):
