@@ -258,12 +258,15 @@ def command(row, out, base=QUICK):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """run_tables in a process group of its own, killed by SIGKILL in the middle of its second row;
-    what was there then; and the same call again, two rows side by side."""
+    what was there then; and the same call again, two rows side by side. One thread each, since
+    other numbers of threads add up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("killed")
     call = (f"from privnb.tables import run_tables; run_tables({str(out)!r}, 'smoke', seeds=(0,), "
             f"tables=('noise',), base={QUICK!r}, progress=False)")
     child = subprocess.Popen([sys.executable, "-c", call], start_new_session=True,
-                             stderr=subprocess.DEVNULL)
+                             stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while child.poll() is None:
         if list(out.glob("rows/*.json")) and list(out.glob("runs/*/checkpoint.safetensors")):
             break
@@ -272,7 +275,8 @@ def killed(tmp_path_factory):
     child.wait()
     before = {path: path.stat() for path in out.glob("rows/*.json")}
     state = run_tables(out, "smoke", seeds=(0,), tables=("noise",), jobs=2, base=QUICK)
-    return out, before, state
+    yield out, before, state
+    torch.set_num_threads(threads)
 
 
 def test_killed_in_the_middle_no_row_is_lost(killed):
