@@ -193,12 +193,12 @@ def attack(
     args: argparse.Namespace,  # system, guidance, radius, preset, rows, seeds, json, quiet
 ) -> int:
     "`privnb attack`: all attacks on a system and on the plain protections; the exit status."
-    from privnb.system import PrivacySystem
+    from privnb.system import PrivacySystem, folder_of
     from privnb.targets import attack_plan
 
-    system = PrivacySystem.load(args.system)
-    system = system.at(args.guidance, args.radius)
-    run = AttackRun(system, Path(args.system).name, attack_plan(args.preset), _other(system))
+    system = PrivacySystem.load(args.system).at(args.guidance, args.radius)
+    name = folder_of(args.system).name
+    run = AttackRun(system, name, attack_plan(args.preset), _other(system))
     said = (lambda line: None) if args.quiet else lambda line: print(line, file=sys.stderr)
     records = run_attacks(run, args.json, tuple(args.rows), tuple(args.seeds), said)
     names = {row_name(row, run.stem, system.config.guidance) for row in args.rows}

@@ -3,7 +3,7 @@
     python -m privnb.tables --out tables --preset lecture --data scenes --guidance pixelate --radius 12 --seed 0
     python -m privnb.tables --out tables --preset lecture --data scenes --guidance pixelate --radius 12 --seed 0 \\
         --set jpeg=0.5
-    python tools/compare_storage.py default=default=256 continuous=continuous=256 lecture=tables/runs/KEY=160 \\
+    python tools/compare_storage.py single=single=256 continuous=continuous=256 lecture=tables/runs/KEY=160 \\
         "lecture, jpeg 0.5=tables/runs/KEY=160" --out nbs/results/storage.json --date 2026-11-21
 
 Each argument is NAME=FOLDER=SIDE; rows of other names that the file holds already stay. The scenes are those of
