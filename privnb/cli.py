@@ -185,6 +185,8 @@ def _looking(
     command.add_argument("--tables", nargs="+", metavar="T", help="1 2 3 4 noise lambda threshold "
                          "transfer resolution scenes (all)")
     command.add_argument("--jobs", type=_at_least(int, 1), default=1, help="runs side by side (1)")
+    command.add_argument("--accelerator", choices=("cpu", "cuda", "auto"),
+                         help="where they run (the preset's own)")
     command.add_argument("--out", required=True, metavar="DIR", help="folder of runs and tables")
     command.set_defaults(run=tables)
     command = commands.add_parser("data", help="look at a data set")

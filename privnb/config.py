@@ -63,7 +63,7 @@ class Optimisation:
     accumulate: int = 1  # parts in which a process works off its share
     precision: str = "32-true"  # lightning-fabric
     workers: int = 0  # processes that read pictures ahead, for each stream of pictures
-    pose_bf16: bool = True  # the estimator's training passes in bfloat16
+    pose_bf16: bool = True  # the estimator's training passes in bfloat16, where the device has it
     every: int = 100  # steps between checkpoints
 
 # %% ../nbs/10a_config.ipynb #10-012

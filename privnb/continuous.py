@@ -106,9 +106,9 @@ def forward(
     if x.ndim != 4 or x.shape[1] != self.in_channels:
         raise ValueError(f"x: got shape {tuple(x.shape)}, need (N, {self.in_channels}, H, W)")
     height, width = x.shape[-2:]
-    z, code = pad_to_multiple(2 * x - 1, self.multiple, self.least), code.to(x)
+    z = pad_to_multiple(2 * x - 1, self.multiple, self.least)
     kind = KINDS[int(code[: len(KINDS)].argmax())]
-    cells = _modulated(self.body, z, self.film(code))
+    cells = _modulated(self.body, z, self.film(code.to(x)))
     if kind in self.carriers:
         cells = cells + self.carriers[kind](z)
     return base + self.body.shuffle(cells)[..., :height, :width] / 2

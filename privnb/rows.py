@@ -149,7 +149,7 @@ def _differences(
     return found
 
 
-NEUTRAL = ("every", "preset", "workers")  # fields without influence on what a run computes
+NEUTRAL = ("every", "preset", "workers", "accelerator")  # no influence but rounding
 
 
 def run_key(
@@ -169,10 +169,12 @@ def row_command(
     seed: int,  # of scenes, order and weights
     out: str = "DIR",  # folder of the tables
     base: dict | None = None,  # changes for all rows
+    accelerator: str = "",  # where to run: cpu, cuda, auto; "": as the preset says
 ) -> list:
     "Arguments after `python -m privnb.tables` that compute this one row."
     words = ["--out", out, "--preset", name, "--data", data, "--guidance", row.guidance,
              "--radius", f"{row.radius:g}", "--seed", str(seed)]
+    words += ["--accelerator", accelerator] if accelerator else []
     pairs = [(k, json.dumps(v)) for k, v in (base or {}).items()]
     if pairs:
         words += ["--base", *(f"{k}={v}" for k, v in pairs)]

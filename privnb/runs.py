@@ -141,7 +141,8 @@ def tables(
     from privnb.tables import run_tables
 
     state = run_tables(args.out, args.preset, args.data, tuple(args.seeds),
-                       tuple(args.tables or TABLES), args.jobs, progress=not args.quiet)
+                       tuple(args.tables or TABLES), args.jobs, progress=not args.quiet,
+                       accelerator=args.accelerator or "")
     print(f"{state['rows']} rows done, {len(state['missing'])} missing, "
           f"{len(state['files'])} files in {Path(args.out) / 'tables'}")
     for run, why in state["failed"].items():

@@ -137,6 +137,11 @@ class PrivacySystem(nn.Module):
         return self.config.generator == "bottleneck"
 
     @property
+    def device(self) -> torch.device:
+        "Where its networks are."
+        return next(self.enhancer.parameters()).device
+
+    @property
     def size(self) -> int | None:
         "Side to which portraits are resampled; None for native portraits."
         return None if self.config.native else self.config.portrait
@@ -540,9 +545,11 @@ def estimate(
 
     Small and large people need different sizes; of two findings that overlap, the surer one stays.
     """
-    found = [self.pose.predict(to_tensor(image), confidence=confidence, size=size)[0]
+    picture = to_tensor(image).to(self.device)
+    found = [self.pose.predict(picture, confidence=confidence, size=size)[0]
              for size in sizes if size == min(sizes) or max(image.shape[:2]) > min(sizes)]
-    return _merge(found)
+    one = _merge(found)
+    return Prediction(one.boxes.cpu(), one.scores.cpu(), one.keypoints.cpu())
 
 # %% ../nbs/10_system.ipynb #10-066
 def _merge(
@@ -629,7 +636,7 @@ def enhance(
 
     Raises: ValueError when image or boxes have the wrong shape, or a box has swapped corners.
     """
-    whole = to_tensor(_checked(image))
+    whole = to_tensor(_checked(image)).to(self.device)
     boxes = _inside(self.estimate(image).boxes if boxes is None else boxes, image.shape)
     sides = boxes[:, 2:] - boxes[:, :2]
     small = (sides.amax(1) < self.config.least) | (sides.amin(1) < self.config.least / 8)
@@ -693,7 +700,7 @@ def recover(
     squares, filled = _accept(_checked(image), record, self.fingerprint(), changed)
     system = self.at(*_told(record)) if self.config.ranges else self
     index = torch.zeros(len(squares) + len(filled), dtype=torch.int64)
-    order = torch.arange(len(squares))
+    order, stored = torch.arange(len(squares)), to_tensor(image).to(self.device)
     with torch.no_grad():
-        picture, _ = system.recover_batch(to_tensor(image), squares, index[:len(squares)], order)
+        picture, _ = system.recover_batch(stored, squares, index[:len(squares)], order)
     return to_uint8(fill_portraits(picture, filled, index[:len(filled)]))[0]

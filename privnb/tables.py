@@ -196,9 +196,11 @@ def compute_row(
     out: str | Path,  # folder of the tables
     base: dict | None = None,  # changes to the preset for all rows
     progress: bool = True,  # show bars
+    accelerator: str = "",  # cpu, cuda, auto; "": as the preset says
 ) -> Path:
     "The row's file, computed unless it is there. Raises: KeyboardInterrupt, ValueError."
     config, out = row_config(row, name, data, seed, base), Path(out)
+    config = replace(config, accelerator=accelerator or config.accelerator)
     key = run_key(config)
     folder, path = out / "runs" / key, row_path(out, key, row)
     if int(os.environ.get("LOCAL_RANK", 0)):  # a further process of a run on several
@@ -209,7 +211,10 @@ def compute_row(
             facts = {"row": row.name, "seed": seed, "run": key}
             log_event(out, "start", **facts, step=_step_of(folder))
             evaluation = _judged(config, folder, row, out, progress)
-            _write_row(path, _record(row, name, data, config, base, evaluation) | _facts(folder))
+            words = row_command(row, name, data, seed, "DIR", base, accelerator)
+            record = {"row": row.name, "preset": name, "data": data, "base": base or {}}
+            record |= _record(words, config, evaluation) | _facts(folder)
+            _write_row(path, record)
             log_event(out, "done", **facts)
     return path
 
@@ -283,17 +288,12 @@ def _judged(
 
 # %% ../nbs/12e_tables.ipynb #12-028
 def _record(
-    row: Row,  # what is judged
-    name: str,  # preset
-    data: str,  # what is trained on
+    words: list,  # of the command
     config: TrainConfig,  # of the run
-    base: dict | None,  # changes for all rows
     evaluation: Evaluation,  # of the row
 ) -> dict:
-    "What a row is, and what came out."
-    words = row_command(row, name, data, config.seed, "DIR", base)
-    return {"row": row.name, "run": run_key(config), "preset": name, "data": data,
-            "base": base or {}, "seed": config.seed,
+    "How a row is computed again, and what came out."
+    return {"run": run_key(config), "seed": config.seed,
             "command": "python -m privnb.tables " + shlex.join(words),
             "config": json.loads(json.dumps(config.to_dict())), "evaluation": evaluation.to_dict()}
 
@@ -310,13 +310,13 @@ def _facts(
 # %% ../nbs/12e_tables.ipynb #12-035
 def _alone(
     served: list,  # (row, seed) of one run
-    common: dict,  # name, data, out, base
+    common: dict,  # name, data, out, base, accelerator
     threads: int,  # of each process
 ) -> None:
     "Compute the rows of one run, each in a process of its own. Raises: RuntimeError, its words."
     for row, seed in served:
         words = row_command(row, common["name"], common["data"], seed, str(common["out"]),
-                            common["base"])
+                            common["base"], common["accelerator"])
         key = run_key(row_config(row, common["name"], common["data"], seed, common["base"]))
         log = common["out"] / "logs" / f"{key}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -335,7 +335,7 @@ def _alone(
 # %% ../nbs/12e_tables.ipynb #12-036
 def _here(
     pending: dict,  # run key -> (row, seed) that it serves
-    common: dict,  # name, data, out, base
+    common: dict,  # name, data, out, base, accelerator
     progress: bool,  # show bars
 ):
     "Work in this process; yields (key, None or the error) for each run as it ends."
@@ -350,7 +350,7 @@ def _here(
 # %% ../nbs/12e_tables.ipynb #12-037
 def _beside(
     pending: dict,  # run key -> (row, seed) that it serves
-    common: dict,  # name, data, out, base
+    common: dict,  # name, data, out, base, accelerator
     jobs: int,  # processes side by side, >= 1
 ):
     "Work in processes of one thread; yields as `_here`."
@@ -377,6 +377,7 @@ def run_tables(
     tests: tuple = (),  # further data sets on which the base runs are judged
     base: dict | None = None,  # changes for all rows: field, or system.FIELD -> value
     progress: bool = True,  # show bars
+    accelerator: str = "",  # cpu, cuda, auto; "": as the preset says
 ) -> dict:
     "Compute what is missing, write the tables; `state_of` then. Raises: ValueError, Ctrl-C."
     if jobs < 1:
@@ -385,7 +386,8 @@ def run_tables(
     common = {"name": name, "data": data, "out": Path(out), "base": base}
     report(planned, seeds, **common)
     pending = _pending(planned, seeds, **common)
-    work = _here(pending, common, progress) if jobs == 1 else _beside(pending, common, jobs)
+    whole = {**common, "accelerator": accelerator}
+    work = _here(pending, whole, progress) if jobs == 1 else _beside(pending, whole, jobs)
     for key, error in work:
         if error is not None:
             failed[key] = _told(out, key, error)
@@ -467,6 +469,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON",
                        help="what this row changes")
     whole.add_argument("--test", default="", help="what it is judged on")
+    whole.add_argument("--accelerator", default="", help="cpu, cuda, auto")
     whole.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
@@ -480,7 +483,8 @@ def main(
     row = Row(args.guidance, args.radius, tuple((k, v) for k, _, v in pairs), args.test)
     try:
         base = {k: json.loads(v) for k, _, v in (entry.partition("=") for entry in args.base)}
-        compute_row(row, args.preset, args.data, args.seed, args.out, base, not args.quiet)
+        compute_row(row, args.preset, args.data, args.seed, args.out, base, not args.quiet,
+                    args.accelerator)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -195,6 +195,8 @@ class JointTrainer:
         torch.manual_seed(config.seed)
         self.system = PrivacySystem(config.system)
         self.critics = nn.ModuleDict({k: PatchDiscriminator(**config.critic) for k in "yx"})
+        for part in (self.system, self.critics):
+            part.to(self.fabric.device)
         self._check_folder()
         self.reference = self._reference()
         self.system.pose.load_state_dict(self.reference.state_dict())
@@ -219,12 +221,13 @@ def _set_precision(
 def _check_folder(
     self: JointTrainer,
 ):
-    "Write train.json, or compare with the one that is there; reading ahead makes no difference."
-    saved, mine = self.out / "train.json", {**self.config.to_dict(), "workers": 0}
+    "Write train.json, or compare with the one that is there; where it runs makes no difference."
+    place = {"workers": 0, "accelerator": "cpu"}
+    saved, mine = self.out / "train.json", {**self.config.to_dict(), **place}
     if not saved.exists() and self.fabric.is_global_zero:
         write_file(saved, json.dumps(self.config.to_dict(), indent=1))
     elif saved.exists() and replace(TrainConfig.from_dict(json.loads(saved.read_text())),
-                                    workers=0) != TrainConfig.from_dict(mine):
+                                    **place) != TrainConfig.from_dict(mine):
         raise ValueError(f"out: {self.out} holds another run; choose another folder, "
                          "or repeat that run's configuration to resume it")
 
@@ -256,6 +259,7 @@ def _reference(
     estimator = PoseEstimator.build(**self.config.system.pose)
     kept = self.out / "pretrained.safetensors"
     name = self.config.pretrained
+    estimator.to(self.fabric.device)
     if kept.exists():
         load_weights(estimator, kept)
         return estimator.eval()
@@ -363,7 +367,8 @@ def _stream(
     for batch, extra in zip(main, more):
         extras = split_batch(extra, self.parts) if extra else [None] * self.parts
         parts = list(zip(split_batch(batch, self.parts), extras))[mine]
-        yield [tuple(part and part.to(device) for part in pair) for pair in parts]
+        yield [tuple(part and part.with_images(part.images.to(device)) for part in pair)
+               for pair in parts]
 
 # %% ../nbs/11_trainer.ipynb #11-037
 @patch
@@ -517,7 +522,8 @@ def _laid_out(
     parameter: torch.Tensor,  # that it belongs to
 ) -> torch.Tensor:
     "The value with the parameter's order in memory, which fused optimisers rely on."
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+    alike = value.shape == parameter.shape
+    return torch.empty_like(parameter).copy_(value) if alike else value.to(parameter.device)
 
 # %% ../nbs/11_trainer.ipynb #11-050
 @patch
@@ -534,7 +540,8 @@ def _resume(
     parts = {"model/system.": self.system, "model/critics.": self.critics}
     for prefix, module in parts.items():
         module.load_state_dict(_under(tensors, prefix))
-    self.average = _under(tensors, "average/")
+    device = self.fabric.device
+    self.average = {k: v.to(device) for k, v in _under(tensors, "average/").items()}
     named = self._named()
     moments = [(*k.split("/", 1), v) for k, v in _under(tensors, "optimiser/").items()]
     for optimiser in self.optimisers.values():
@@ -590,7 +597,8 @@ def conventional(
     self: JointTrainer,
 ) -> PoseEstimator:
     "The estimator fine-tuned on the plain guidance."
-    return self._tuned("conventional", lambda batch: guide_batch(self.system, batch))
+    device = self.fabric.device
+    return self._tuned("conventional", lambda batch: guide_batch(self.system, batch.to(device)))
 
 
 @patch
