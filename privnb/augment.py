@@ -18,14 +18,14 @@ from .sources import GREY
 # %% ../nbs/07a_augment.ipynb #07-009
 def _sixths(
     images: Tensor,  # (N, 3, H, W) in [0, 1]
+    high: Tensor,  # (N, H, W) greatest channel
+    chroma: Tensor,  # (N, H, W) greatest minus least channel
 ) -> Tensor:
-    "(N, H, W) hue in sixths of a turn, 0 for grey."
+    "(N, H, W) hue in sixths of a turn, in [-1, 5], 0 for grey."
     red, green, blue = images.unbind(1)
-    high, low = images.amax(1), images.amin(1)
-    chroma = (high - low).clamp(min=1e-6)
-    warm = (green - blue) / chroma % 6
-    cool = torch.where(high == green, (blue - red) / chroma + 2, (red - green) / chroma + 4)
-    return torch.where(high == red, warm, cool)
+    share = chroma.clamp(min=1e-6).reciprocal()
+    cool = torch.where(high == green, (blue - red) * share + 2, (red - green) * share + 4)
+    return torch.where(high == red, (green - blue) * share, cool)
 
 # %% ../nbs/07a_augment.ipynb #07-012
 def shift_hsv(
@@ -36,13 +36,15 @@ def shift_hsv(
 ) -> Tensor:
     "The images with hue turned and saturation and value scaled, both cut off at 1."
     hue, saturation, value = (part.view(-1, 1, 1) for part in (hue, saturation, value))
-    high, low = images.amax(1), images.amin(1)
-    spread = torch.minimum((high - low) * saturation, high)
+    red, green, blue = images.unbind(1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    chroma = high - torch.minimum(torch.minimum(red, green), blue)
+    angle = _sixths(images, high, chroma) + 6 * hue
     gain = torch.minimum(value, 1 / high.clamp(min=1e-6))
-    angle = _sixths(images) + 6 * hue
-    sector = torch.stack([angle + n for n in (5, 3, 1)], 1) % 6
-    weight = torch.minimum(sector, 4 - sector).clamp(0, 1)
-    return (high.unsqueeze(1) - spread.unsqueeze(1) * weight) * gain.unsqueeze(1)
+    top, spread = high * gain, torch.minimum(chroma * saturation, high) * gain
+    sectors = ((angle + n) % 6 for n in (5, 3, 1))
+    weights = (torch.minimum(k, 4 - k).clamp(0, 1) for k in sectors)
+    return torch.stack([top - spread * weight for weight in weights], 1)
 
 # %% ../nbs/07a_augment.ipynb #07-018
 def _move_images(

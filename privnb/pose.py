@@ -13,7 +13,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,7 +164,7 @@ def loss(
     """
     images = pad_to_stride(images, self.stride)
     short = self.precision != torch.float32 and has_bfloat16(images.device)
-    with torch.autocast(images.device.type, self.precision, short):
+    with torch.autocast(images.device.type, self.precision) if short else nullcontext():
         output = self.network(images)
     labels = {name: value.to(images.device)
               for name, value in to_labels(batch, *images.shape[-2:]).items()}

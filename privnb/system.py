@@ -139,7 +139,7 @@ class PrivacySystem(nn.Module):
     @property
     def device(self) -> torch.device:
         "Where its networks are."
-        return next(self.enhancer.parameters()).device
+        return next(self.parameters()).device
 
     @property
     def size(self) -> int | None:

@@ -38,17 +38,24 @@ from .storage import random_storage
 from .system import PrivacySystem, load_weights, shipped
 
 # %% ../nbs/11_trainer.ipynb #11-008
-def _mean(
-    function,  # called with the stacked portraits of one size, returns a scalar
-    *lists: list,  # lists of M tensors (3, S, S)
-) -> torch.Tensor:
-    "The mean over portraits of a function that takes stacks of equal size."
+def _groups(
+    *lists: list,  # lists of M tensors (3, S, S), the m-th of each of one size
+) -> list:
+    "The portraits of each size as stacks (m, 3, S, S), one of each list; nothing without portraits."
     by_side: dict[int, list] = {}
     for items in zip(*lists):
         by_side.setdefault(items[0].shape[-1], []).append(items)
-    total = sum(len(group) * function(*map(torch.stack, zip(*group)))
-                for group in by_side.values())
-    return total / max(len(lists[0]), 1) if by_side else torch.zeros(())
+    return [tuple(map(torch.stack, zip(*group))) for group in by_side.values()]
+
+
+def _mean(
+    function,  # called with stacked portraits of one size, returns a scalar
+    groups: list,  # tuples of such stacks
+) -> torch.Tensor:
+    "The mean over portraits of a function that takes stacks of equal size; 0 without portraits."
+    count = sum(len(group[0]) for group in groups)
+    total = sum(len(group[0]) * function(*group) for group in groups)
+    return total / count if count else torch.zeros(())
 
 # %% ../nbs/11_trainer.ipynb #11-009
 class JointStep(nn.Module):
@@ -71,15 +78,14 @@ def forward(
     batch: PoseBatch,  # scenes with people
     generator: torch.Generator,  # randomness of a noise guidance
     rehearsal: PoseBatch | None = None,  # raw scenes of the same size, for the estimator alone
-) -> tuple[dict, tuple]:
-    "Losses by name, `total` among them, and the portraits (x, y, y', x') for the critics."
+) -> tuple[dict, list]:
+    "Losses by name, `total` among them, and the portraits for the critics: see `_groups`."
     losses, portraits = self.plain_losses(batch, generator, rehearsal)
     if self.config.lambda_correlation:
-        x, a, y, _ = portraits
-        share = _mean(terms.correlation_penalty, x, y, a)
+        share = _mean(lambda x, a, y, r: terms.correlation_penalty(x, y, a), portraits)
         losses["correlation"] = torch.relu(share - self.config.budget)
     if self.config.lambda_gan:
-        losses["gan"] = _mean(self.adversarial, *portraits)
+        losses["gan"] = _mean(self.adversarial, portraits)
     weights = {name: getattr(self.config, f"lambda_{name}") for name in sorted(losses)}
     losses["total"] = sum(weights[name] * losses[name] for name in weights)
     return losses, portraits
@@ -91,8 +97,8 @@ def plain_losses(
     batch: PoseBatch,  # scenes with people
     generator: torch.Generator,  # randomness of a noise guidance and of a continuous strength
     rehearsal: PoseBatch | None,  # raw scenes of the same size
-) -> tuple[dict, tuple]:
-    "Style, recovery and pose losses, and the portraits (x, y, y', x'), lists of M tensors."
+) -> tuple[dict, list]:
+    "Style, recovery and pose losses, and the portraits: a tuple (x, y, y', x') of stacks a size."
     config, system = self.config, self.system.sampled(generator)
     enhanced, people = system.enhance_batch(batch.images, batch.boxes, batch.index, generator)
     stored = random_storage(enhanced, generator, probability=config.jpeg)
@@ -100,14 +106,15 @@ def plain_losses(
     mask = portrait_mask(people.squares, batch.index, len(enhanced), *enhanced.shape[2:])
     views = [batch.with_images(enhanced), batch.with_images(recovered)]
     seen = join_batches([*views, rehearsal] if rehearsal else views)
+    back = crop_list(recovered, people.squares, batch.index, system.size)
+    portraits = _groups(people.originals, people.guided, people.enhanced, back)
     losses = {
-        "style": _mean(lambda y, a: terms.thresholded_l1(y, a, config.threshold, config.mode),
-                       people.enhanced, people.guided),
+        "style": _mean(lambda x, a, y, r: terms.thresholded_l1(y, a, config.threshold, config.mode),
+                       portraits),
         "recovery": consistency_loss(recovered, batch.images, mask),
         "pose": len(seen.images) / len(enhanced) * system.pose.loss(seen.images, seen)[0],
     }
-    back = crop_list(recovered, people.squares, batch.index, system.size)
-    return losses, (people.originals, people.guided, people.enhanced, back)
+    return losses, portraits
 
 # %% ../nbs/11_trainer.ipynb #11-013
 @patch
@@ -133,11 +140,11 @@ class CriticStep(nn.Module):
         super().__init__()
         self.critics = critics
 
-    def forward(self, portraits: tuple) -> torch.Tensor:  # (x, y, y', x'), four lists
+    def forward(self, portraits: list) -> torch.Tensor:  # tuples (x, y, y', x') of stacks
         "Sum of both discriminators' losses, Eq. 1 and Eq. 7, each times 0.5; 0 without people."
-        if not portraits[0]:  # other processes may have people, and wait for this one's gradient
+        if not portraits:  # other processes may have people, and wait for this one's gradient
             return 0 * sum(p.sum() for p in self.critics.parameters())
-        return _mean(self.both, *[[p.detach() for p in part] for part in portraits])
+        return _mean(self.both, [[part.detach() for part in group] for group in portraits])
 
     def both(
         self,
@@ -206,6 +213,7 @@ class JointTrainer:
         self.average = _copied(self.system.pose)
         self._optimisers()
         self._resume()
+        self._averaged = _paired(self.average, self.system.pose)
 
 # %% ../nbs/11_trainer.ipynb #11-022
 @patch
@@ -382,18 +390,26 @@ def _set_rates(
             group["lr"] = self.peaks[name] * share
 
 # %% ../nbs/11_trainer.ipynb #11-038
-def _blend(
-    average: dict,  # running average of a state dict, changed in place
+def _paired(
+    average: dict,  # running average of the module's state dict
     module: nn.Module,  # whose weights enter it
+) -> tuple[tuple, tuple]:
+    "Averages with weights, then old counters with new ones: lists of tensors that share memory."
+    values = module.state_dict()
+    moving = [name for name, value in values.items() if value.is_floating_point()]
+    fixed = [name for name in values if name not in moving]
+    return tuple(([average[n] for n in part], [values[n] for n in part])
+                 for part in (moving, fixed))
+
+
+def _blend(
+    pairs: tuple,  # from `_paired`; the averages are changed in place
     decay: float,  # share of the average that stays, [0, 1)
 ):
     "One step of an exponential moving average of weights; counters are copied."
-    values = module.state_dict()
-    moving = [name for name, value in values.items() if value.is_floating_point()]
-    torch._foreach_lerp_([average[name] for name in moving], [values[name] for name in moving],
-                         1 - decay)
-    for name in values.keys() - set(moving):
-        average[name].copy_(values[name])
+    (average, weights), (old, counters) = pairs
+    torch._foreach_lerp_(average, weights, 1 - decay)
+    torch._foreach_copy_(old, counters)
 
 
 def _copied(
@@ -418,10 +434,10 @@ def _joint_step(
     nn.utils.clip_grad_norm_(self.system.parameters(), 20.0)
     for name in ("generators", "pose"):
         self.optimisers[name].step()
-    _blend(self.average, self.system.pose,
-           min(self.config.average, (1 + self.step) / (10 + self.step)))
+    _blend(self._averaged, min(self.config.average, (1 + self.step) / (10 + self.step)))
     self.critics.requires_grad_(True)
-    if self.config.lambda_gan and (any(p[0] for p in portraits) or self.fabric.world_size > 1):
+    some = any(part and len(part[0]) for part in portraits)
+    if self.config.lambda_gan and (some or self.fabric.world_size > 1):
         losses["critics"] = self._critic_step(critic, portraits)
     losses = self.fabric.all_reduce(losses, reduce_op="mean")
     return {name: round(float(value), 5) for name, value in losses.items()}
@@ -460,7 +476,7 @@ def _clear(
 def _critic_step(
     self: JointTrainer,
     critic,  # the critics' side, set up by fabric
-    portraits: list,  # of each part: (x, y, y', x'), lists of tensors
+    portraits: list,  # of each part: tuples (x, y, y', x') of stacks
 ) -> torch.Tensor:
     "Move the discriminators; returns their mean loss over the parts."
     self._clear("critics")
@@ -579,10 +595,11 @@ def _tuned(
         load_weights(estimator, path)
         return estimator.eval()
     average = _copied(estimator)
+    pairs = _paired(average, estimator)
 
     def blend(step: int, terms: dict) -> None:  # of the fine-tuning; its losses are not needed
         "Move the average of the weights on."
-        _blend(average, estimator, min(config.average, (1 + step) / (10 + step)))
+        _blend(pairs, min(config.average, (1 + step) / (10 + step)))
 
     stream = map(view, step_batches(config, self.scenes, size=2 * config.batch + config.rehearse))
     fine_tune(estimator, stream, self.steps, lr=config.lr_pose, callback=blend,

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from privnb import pose as room
 from privnb.augment import augment, shift_hsv
 from privnb.datasets import PoseBatch
-from privnb.pose import (PUBLISHED, PoseEstimator, PoseLoss, fine_tune, learning_rate,
+from privnb.pose import (PUBLISHED, PoseEstimator, PoseLoss, fine_tune, has_bfloat16, learning_rate,
                          pad_to_stride, refresh_statistics, to_labels)
 
 
@@ -74,6 +75,18 @@ def test_loss_at_any_size_reaches_every_image(tiny, size):
     images = batch.images.clone().requires_grad_()
     tiny.loss(images, batch)[0].backward()
     assert images.grad.isfinite().all() and (images.grad.abs().sum((1, 2, 3)) > 0).all()
+
+
+def test_bfloat16_is_used_where_the_device_has_it(tiny, monkeypatch):
+    seen = []
+    batch, plain = batch_of(1), tiny.network.forward
+    monkeypatch.setattr(tiny, "precision", torch.bfloat16)
+    monkeypatch.setattr(tiny.network, "forward", lambda images: seen.append(
+        torch.is_autocast_enabled("cpu")) or plain(images))
+    for known in (True, False):
+        monkeypatch.setattr(room, "has_bfloat16", lambda device: known)
+        assert tiny.loss(batch.images, batch)[0].isfinite()
+    assert seen == [True, False] and isinstance(has_bfloat16(torch.device("cpu")), bool)
 
 
 def test_some_images_without_people(tiny):
