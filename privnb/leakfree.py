@@ -21,7 +21,7 @@ from .losses import thresholded_l1
 from .pose import PoseEstimator
 from .skeleton import BottleneckEnhancer, rounded, skeleton_bits
 from .system import DOUBTFUL, PrivacySystem, SystemConfig
-from .trainer import JointTrainer
+from .trainer import JointTrainer, _groups, _mean
 
 # %% ../nbs/19_leakfree.ipynb #19-009
 RANGES = {"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}  # radii, pixels of a portrait of 256
@@ -37,11 +37,7 @@ def by_side(
     *lists: list,  # lists of M tensors (3, S, S)
 ) -> torch.Tensor:
     "The mean over portraits of a function that takes stacks of equal size; 0 without portraits."
-    groups: dict[int, list] = {}
-    for items in zip(*lists):
-        groups.setdefault(items[0].shape[-1], []).append(items)
-    sums = [len(group) * function(*map(torch.stack, zip(*group))) for group in groups.values()]
-    return sum(sums) / len(lists[0]) if sums else torch.zeros(())
+    return _mean(function, _groups(*lists))
 
 # %% ../nbs/19_leakfree.ipynb #19-015
 class BlindStep(nn.Module):

@@ -50,7 +50,7 @@ def thermal(
 def vectors(
     info: str | Path = "/proc/cpuinfo",  # where Linux describes the processor
 ) -> str | None:
-    "The widest vector instructions of an x86 processor; None for others, and where nothing is said."
+    "The widest vector instructions of an x86 processor; None where it names none of them."
     try:
         flags = set(Path(info).read_text().split())
     except OSError:

@@ -108,12 +108,14 @@ def row_config(
     data: str = "scenes",  # what to train on, as in `TrainConfig.data`
     seed: int = 0,  # of scenes, order and weights
     base: dict | None = None,  # changes to the preset for all rows, names as in a row's changes
+    accelerator: str = "",  # where it runs: cpu, cuda, auto; "": as the preset says
 ) -> TrainConfig:
     "The run of a row. Raises: ValueError for an unknown preset or field."
     plain = preset(name, row.guidance, row.radius, data=data, seed=seed)
     plain = _with_changes(plain, base or {})
     config = _with_changes(plain, {name: json.loads(text) for name, text in row.changes})
-    return config if config == plain else replace(config, conventional=False)
+    config = config if config == plain else replace(config, conventional=False)
+    return replace(config, accelerator=accelerator or config.accelerator)
 
 # %% ../nbs/12a_rows.ipynb #12-017
 def _with_changes(

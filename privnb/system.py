@@ -137,14 +137,17 @@ class PrivacySystem(nn.Module):
         return self.config.generator == "bottleneck"
 
     @property
-    def device(self) -> torch.device:
-        "Where its networks are."
-        return next(self.parameters()).device
-
-    @property
     def size(self) -> int | None:
         "Side to which portraits are resampled; None for native portraits."
         return None if self.config.native else self.config.portrait
+
+# %% ../nbs/10_system.ipynb #10-016a
+@patch(as_prop=True)
+def device(
+    self: PrivacySystem,
+) -> torch.device:
+    "Where its networks are; `to` moves them, and photographs follow."
+    return next(self.parameters()).device
 
 # %% ../nbs/10_system.ipynb #10-018
 @patch

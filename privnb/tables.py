@@ -199,21 +199,16 @@ def compute_row(
     accelerator: str = "",  # cpu, cuda, auto; "": as the preset says
 ) -> Path:
     "The row's file, computed unless it is there. Raises: KeyboardInterrupt, ValueError."
-    config, out = row_config(row, name, data, seed, base), Path(out)
-    config = replace(config, accelerator=accelerator or config.accelerator)
-    key = run_key(config)
-    folder, path = out / "runs" / key, row_path(out, key, row)
-    if int(os.environ.get("LOCAL_RANK", 0)):  # a further process of a run on several
-        train_run(config, folder, progress)
+    config, out = row_config(row, name, data, seed, base, accelerator), Path(out)
+    folder, path = out / "runs" / run_key(config), row_path(out, run_key(config), row)
+    if _helped(config, folder, progress):
         return path
-    with _alone_on(out, key):
+    with _alone_on(out, folder.name):
         if not is_done(path, row):
-            facts = {"row": row.name, "seed": seed, "run": key}
+            facts = {"row": row.name, "seed": seed, "run": folder.name}
             log_event(out, "start", **facts, step=_step_of(folder))
-            evaluation = _judged(config, folder, row, out, progress)
-            words = row_command(row, name, data, seed, "DIR", base, accelerator)
-            record = {"row": row.name, "preset": name, "data": data, "base": base or {}}
-            record |= _record(words, config, evaluation) | _facts(folder)
+            record = _record(config, _judged(config, folder, row, out, progress))
+            record |= _asked(row, name, data, seed, base, accelerator) | _facts(folder)
             _write_row(path, record)
             log_event(out, "done", **facts)
     return path
@@ -248,6 +243,18 @@ def _step_of(
         return 0
     with safe_open(folder / "checkpoint.safetensors", "pt") as file:
         return int(file.metadata()["step"])
+
+# %% ../nbs/12e_tables.ipynb #12-022b
+def _helped(
+    config: TrainConfig,  # of the run
+    folder: Path,  # of the run
+    progress: bool,  # show bars
+) -> bool:
+    "Whether this is a further process of a run, which has done its part now."
+    further = int(os.environ.get("LOCAL_RANK", 0)) > 0
+    if further:
+        train_run(config, folder, progress)
+    return further
 
 # %% ../nbs/12e_tables.ipynb #12-024
 def _control_key(
@@ -286,15 +293,27 @@ def _judged(
         _strip(system, scenes, out / "strips" / f"{folder.name}.jpg")
     return evaluate_system(system, scenes, **judges, progress=progress)
 
+# %% ../nbs/12e_tables.ipynb #12-027a
+def _asked(
+    row: Row,  # what was to be run and judged
+    name: str,  # preset
+    data: str,  # what was trained on
+    seed: int,  # of the run
+    base: dict | None,  # changes for all rows
+    accelerator: str,  # where it was to run
+) -> dict:
+    "What the row is, and how it is computed again."
+    words = row_command(row, name, data, seed, "DIR", base, accelerator)
+    return {"row": row.name, "preset": name, "data": data, "base": base or {}, "seed": seed,
+            "command": "python -m privnb.tables " + shlex.join(words)}
+
 # %% ../nbs/12e_tables.ipynb #12-028
 def _record(
-    words: list,  # of the command
     config: TrainConfig,  # of the run
     evaluation: Evaluation,  # of the row
 ) -> dict:
-    "How a row is computed again, and what came out."
-    return {"run": run_key(config), "seed": config.seed,
-            "command": "python -m privnb.tables " + shlex.join(words),
+    "What was run, and what came out."
+    return {"run": run_key(config),
             "config": json.loads(json.dumps(config.to_dict())), "evaluation": evaluation.to_dict()}
 
 
@@ -366,6 +385,16 @@ def _beside(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
+# %% ../nbs/12e_tables.ipynb #12-037a
+def _worked(
+    pending: dict,  # run key -> (row, seed) that it serves
+    common: dict,  # name, data, out, base, accelerator
+    jobs: int,  # processes side by side, >= 1
+    progress: bool,  # show bars
+):
+    "Here or beside, as many as are asked for."
+    return _here(pending, common, progress) if jobs == 1 else _beside(pending, common, jobs)
+
 # %% ../nbs/12e_tables.ipynb #12-039
 def run_tables(
     out: str | Path,  # folder of runs, rows and tables; made if missing
@@ -386,9 +415,7 @@ def run_tables(
     common = {"name": name, "data": data, "out": Path(out), "base": base}
     report(planned, seeds, **common)
     pending = _pending(planned, seeds, **common)
-    whole = {**common, "accelerator": accelerator}
-    work = _here(pending, whole, progress) if jobs == 1 else _beside(pending, whole, jobs)
-    for key, error in work:
+    for key, error in _worked(pending, {**common, "accelerator": accelerator}, jobs, progress):
         if error is not None:
             failed[key] = _told(out, key, error)
         report(planned, seeds, **common)

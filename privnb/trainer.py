@@ -41,7 +41,7 @@ from .system import PrivacySystem, load_weights, shipped
 def _groups(
     *lists: list,  # lists of M tensors (3, S, S), the m-th of each of one size
 ) -> list:
-    "The portraits of each size as stacks (m, 3, S, S), one of each list; nothing without portraits."
+    "The portraits of each size as stacks (m, 3, S, S), one of each list; [] without portraits."
     by_side: dict[int, list] = {}
     for items in zip(*lists):
         by_side.setdefault(items[0].shape[-1], []).append(items)
@@ -200,10 +200,8 @@ class JointTrainer:
         self.parts = _parts(config, self.fabric.world_size)
         self.progress, self.step, self.seconds = progress, 0, 0.0
         torch.manual_seed(config.seed)
-        self.system = PrivacySystem(config.system)
-        self.critics = nn.ModuleDict({k: PatchDiscriminator(**config.critic) for k in "yx"})
-        for part in (self.system, self.critics):
-            part.to(self.fabric.device)
+        self.system = PrivacySystem(config.system).to(self.fabric.device)
+        self.critics = _critics(config).to(self.fabric.device)
         self._check_folder()
         self.reference = self._reference()
         self.system.pose.load_state_dict(self.reference.state_dict())
@@ -213,9 +211,15 @@ class JointTrainer:
         self.average = _copied(self.system.pose)
         self._optimisers()
         self._resume()
-        self._averaged = _paired(self.average, self.system.pose)
 
 # %% ../nbs/11_trainer.ipynb #11-022
+def _critics(
+    config: TrainConfig,  # critic: their arguments
+) -> nn.ModuleDict:
+    "D_Y as y and D_X as x."
+    return nn.ModuleDict({k: PatchDiscriminator(**config.critic) for k in "yx"})
+
+
 @patch
 def _set_precision(
     self: JointTrainer,
@@ -411,12 +415,22 @@ def _blend(
     torch._foreach_lerp_(average, weights, 1 - decay)
     torch._foreach_copy_(old, counters)
 
-
+# %% ../nbs/11_trainer.ipynb #11-038a
 def _copied(
     module: nn.Module,  # whose weights
 ) -> dict:
     "An independent copy of a state dict."
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@patch(as_prop=True)
+def averaged(
+    self: JointTrainer,
+) -> tuple:
+    "What `_blend` moves on, paired once."
+    if not hasattr(self, "_averaged"):
+        self._averaged = _paired(self.average, self.system.pose)
+    return self._averaged
 
 # %% ../nbs/11_trainer.ipynb #11-040
 @patch
@@ -434,7 +448,7 @@ def _joint_step(
     nn.utils.clip_grad_norm_(self.system.parameters(), 20.0)
     for name in ("generators", "pose"):
         self.optimisers[name].step()
-    _blend(self._averaged, min(self.config.average, (1 + self.step) / (10 + self.step)))
+    _blend(self.averaged, min(self.config.average, (1 + self.step) / (10 + self.step)))
     self.critics.requires_grad_(True)
     some = any(part and len(part[0]) for part in portraits)
     if self.config.lambda_gan and (some or self.fabric.world_size > 1):
@@ -556,8 +570,7 @@ def _resume(
     parts = {"model/system.": self.system, "model/critics.": self.critics}
     for prefix, module in parts.items():
         module.load_state_dict(_under(tensors, prefix))
-    device = self.fabric.device
-    self.average = {k: v.to(device) for k, v in _under(tensors, "average/").items()}
+    self.average = {k: v.to(self.fabric.device) for k, v in _under(tensors, "average/").items()}
     named = self._named()
     moments = [(*k.split("/", 1), v) for k, v in _under(tensors, "optimiser/").items()]
     for optimiser in self.optimisers.values():
