@@ -588,7 +588,7 @@ def _inside(
     shape: tuple,  # of the image, (H, W, 3)
 ) -> torch.Tensor:
     "Boxes (P, 4) cut to the image; those without a pixel in it are dropped."
-    boxes = torch.as_tensor(boxes, dtype=torch.float32)
+    boxes = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
     boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes: shape {tuple(boxes.shape)}; allowed is (P, 4)")

@@ -128,8 +128,10 @@ def test_data(
     return Judged(open_data(test, "test"), side, joints, config.test_scenes)
 
 # %% ../nbs/12e_tables.ipynb #12-015
-def machine() -> str:
-    "The kind of machine: architecture, cores, processor or accelerator, torch."
+def machine(
+    accelerator: str = "auto",  # that was asked for; cpu: no other is named
+) -> str:
+    "The kind of machine: architecture, cores, processor, accelerator if one worked, torch."
     name = platform.processor() or ""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -137,7 +139,7 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     parts = [platform.machine(), f"{os.cpu_count()} cores", name]
-    if torch.cuda.is_available():
+    if accelerator != "cpu" and torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join([part for part in parts if part] + [f"torch {torch.__version__}"])
 
@@ -324,7 +326,7 @@ def _facts(
     notes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return {"steps": notes["steps"], "seconds": round(notes["seconds"], 1),
             "hours": round(notes["seconds_all"] / 3600, 5), "threads": notes["threads"],
-            "machine": machine(), "date": time.strftime("%Y-%m-%d")}
+            "machine": machine(notes["train"]["accelerator"]), "date": time.strftime("%Y-%m-%d")}
 
 # %% ../nbs/12e_tables.ipynb #12-035
 def _alone(
@@ -496,7 +498,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON",
                        help="what this row changes")
     whole.add_argument("--test", default="", help="what it is judged on")
-    whole.add_argument("--accelerator", default="", help="cpu, cuda, auto")
+    whole.add_argument("--accelerator", default="", choices=("", "cpu", "cuda", "auto"),
+                       help="where it runs; empty: as the preset says")
     whole.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 

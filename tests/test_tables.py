@@ -26,7 +26,7 @@ from privnb.results import (belongs, cell_of, contradictions, gather, missing_in
                             missing_rows, printed_results, verdict, verdicts)
 from privnb.rows import (NEUTRAL, Claim, Line, Row, Table, changed, paper_figures, row_command,
                          row_config, run_key)
-from privnb.tables import (compute_row, is_done, main, parser, row_path, run_tables, test_data,
+from privnb.tables import (compute_row, is_done, machine, main, parser, row_path, run_tables, test_data,
                            train_run)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -409,8 +409,16 @@ def test_the_command_of_a_row_says_where_it_ran(tmp_path):
     command = json.loads(path.read_text())["command"]
     args = parser().parse_args(command.split()[3:])
     assert args.accelerator == "cpu"
+    with pytest.raises(SystemExit):
+        parser().parse_args([*command.split()[3:], "--accelerator", "gpu"])
     assert compute_row(MOSAIC, "smoke", "scenes", 0, tmp_path, QUICK, False) == path
     assert len(started(tmp_path)) == 1
+
+
+def test_a_card_that_did_not_work_is_not_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    assert "a card" in machine("cuda") and "a card" not in machine("cpu")
 
 
 def test_a_row_on_other_data_uses_the_run_that_is_there(tmp_path):
