@@ -8,6 +8,7 @@ __all__ = ['shift_hsv', 'augment']
 # %% ../nbs/07a_augment.ipynb #07-004
 import dataclasses
 
+import cv2
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,36 +16,25 @@ from torch.nn import functional as F
 from .datasets import skeleton_of
 from .sources import GREY
 
-# %% ../nbs/07a_augment.ipynb #07-009
-def _sixths(
-    images: Tensor,  # (N, 3, H, W) in [0, 1]
-    high: Tensor,  # (N, H, W) greatest channel
-    chroma: Tensor,  # (N, H, W) greatest minus least channel
-) -> Tensor:
-    "(N, H, W) hue in sixths of a turn, in [-1, 5], 0 for grey."
-    red, green, blue = images.unbind(1)
-    share = chroma.clamp(min=1e-6).reciprocal()
-    cool = torch.where(high == green, (blue - red) * share + 2, (red - green) * share + 4)
-    return torch.where(high == red, (green - blue) * share, cool)
-
 # %% ../nbs/07a_augment.ipynb #07-012
 def shift_hsv(
-    images: Tensor,  # (N, 3, H, W) in [0, 1]
+    images: Tensor,  # (N, 3, H, W) in [0, 1], without gradient
     hue: Tensor,  # (N,) turn of the colour circle, in [-0.5, 0.5]
     saturation: Tensor,  # (N,) factor, >= 0
     value: Tensor,  # (N,) factor, >= 0
 ) -> Tensor:
     "The images with hue turned and saturation and value scaled, both cut off at 1."
-    hue, saturation, value = (part.view(-1, 1, 1) for part in (hue, saturation, value))
-    red, green, blue = images.unbind(1)
-    high = torch.maximum(torch.maximum(red, green), blue)
-    chroma = high - torch.minimum(torch.minimum(red, green), blue)
-    angle = _sixths(images, high, chroma) + 6 * hue
-    gain = torch.minimum(value, 1 / high.clamp(min=1e-6))
-    top, spread = high * gain, torch.minimum(chroma * saturation, high) * gain
-    sectors = ((angle + n) % 6 for n in (5, 3, 1))
-    weights = (torch.minimum(k, 4 - k).clamp(0, 1) for k in sectors)
-    return torch.stack([top - spread * weight for weight in weights], 1)
+    count, _, height, width = images.shape
+    tall = images.detach().cpu().float().transpose(0, 1).reshape(3, count * height, width).numpy()
+    planes = cv2.split(cv2.cvtColor(cv2.merge(list(tall)), cv2.COLOR_RGB2HSV))
+    angle, purity, level = (torch.from_numpy(plane).view(count, -1) for plane in planes)
+    hue, saturation, value = (part.cpu()[:, None] for part in (hue, saturation, value))
+    angle.add_(360 * hue).remainder_(360)
+    purity.mul_(saturation).clamp_(max=1)
+    level.mul_(value).clamp_(max=1)
+    planes = cv2.split(cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB))
+    made = torch.stack([torch.from_numpy(plane).view(count, height, width) for plane in planes], 1)
+    return made.to(images)
 
 # %% ../nbs/07a_augment.ipynb #07-018
 def _move_images(

@@ -8,6 +8,7 @@ __all__ = ['portrait_boxes', 'working_size', 'group_by_side', 'crop_portraits', 
 
 # %% ../nbs/04_portraits.ipynb #04-004
 import math
+from functools import lru_cache
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -75,14 +76,22 @@ def group_by_side(
     return [rows.to(boxes.device) for rows in groups]
 
 # %% ../nbs/04_portraits.ipynb #04-020
+@lru_cache(maxsize=64)
+def _folded(length, repeats, device):
+    "Source pixels of an axis that goes on in mirror images, `repeats` lengths to either side."
+    places = torch.arange(-repeats * length, (1 + repeats) * length, device=device)
+    if length == 1:
+        return places * 0
+    return (length - 1) - ((places % (2 * length - 2)) - (length - 1)).abs()
+
+
 def _reflected(start, stop, length, device):
     "Source pixels of [start, stop) on an axis: a slice inside the image, else folded indices."
     if 0 <= start and stop <= length:
         return slice(start, stop)
-    places = torch.arange(start, stop, device=device)
-    if length == 1:
-        return places * 0
-    return (length - 1) - ((places % (2 * length - 2)) - (length - 1)).abs()
+    repeats = max(-start // length + 1, stop // length)
+    places = _folded(length, repeats, device)
+    return places.narrow(0, start + repeats * length, stop - start)
 
 
 def _window(image, left, top, right, bottom):

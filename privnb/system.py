@@ -264,7 +264,7 @@ def enhance_portraits(
         made = self.enhancer(torch.cat([portraits, guided], 1), base=guided, **self.code(side))
     else:
         made = self.enhancer(portraits)
-    made = torch.where(made.isfinite(), made, torch.nan)
+    made = made + 0 * made.detach()  # what is infinite becomes NaN as well
     return guided, quantize(made) if rounded else made
 
 # %% ../nbs/10_system.ipynb #10-030
