@@ -81,23 +81,37 @@ def blur_matrix(
     return build(int(length), float(sigma), radius, dtype, torch.device(device))
 
 # %% ../nbs/03_guidance.ipynb #03-021
-STRIP = 64  # rows of a product that are made together, pixels
+STRIP = 32  # rows or columns of a product that are made together, pixels
 
 
-def _product(
+def _strips(
+    length: int,  # pixels along the axis
+    reach: int,  # of the band to either side of the diagonal, pixels
+    device: torch.device,  # where the product is made
+):
+    "What is made together, and what it is made from, as pairs of slices."
+    narrow = device.type == 'cpu' and 2 * reach + STRIP < length
+    step = STRIP if narrow else length
+    for start in range(0, length, step):
+        near = slice(max(start - reach, 0), start + step + reach) if narrow else slice(length)
+        yield slice(start, start + step), near
+
+# %% ../nbs/03_guidance.ipynb #03-021a
+def _sandwich(
     x: torch.Tensor,  # (..., H, W)
     down: torch.Tensor,  # (H, H), zero further than `reach` from its diagonal
+    across: torch.Tensor,  # (W, W), likewise
     reach: int,  # pixels
 ) -> torch.Tensor:
-    "`down @ x` without most of the zeros."
-    length = x.shape[-2]
-    if x.device.type != 'cpu' or 2 * reach + STRIP >= length:
-        return down @ x
-    made = torch.empty_like(x)
-    for top in range(0, length, STRIP):
-        low, high = max(top - reach, 0), min(top + STRIP + reach, length)
-        made[..., top:top + STRIP, :] = down[top:top + STRIP, low:high] @ x[..., low:high, :]
-    return made
+    "`down @ x @ across.T` without most of the zeros."
+    planes = x.reshape(-1, *x.shape[-2:]).contiguous()
+    rows, middle, made = planes.flatten(0, 1), torch.empty_like(planes), torch.empty_like(planes)
+    for here, near in _strips(x.shape[-1], reach, x.device):
+        torch.mm(rows[:, near], across[here, near].T, out=middle.flatten(0, 1)[:, here])
+    for here, near in _strips(x.shape[-2], reach, x.device):
+        band = down[here, near].expand(len(planes), -1, -1)
+        torch.bmm(band, middle[:, near], out=made[:, here])
+    return made.view(x.shape)
 
 # %% ../nbs/03_guidance.ipynb #03-023
 class _Sandwich(torch.autograd.Function):
@@ -105,8 +119,8 @@ class _Sandwich(torch.autograd.Function):
 
     @staticmethod
     def forward(x, down, across, reach):
-        "Both products, columns first."
-        return _product(_product(x.mT, across, reach).mT, down, reach)
+        "Both products, rows first."
+        return _sandwich(x, down, across, reach)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
