@@ -57,8 +57,10 @@ demo: $(STAMP)
 
 test: pytest notebooks
 
+# one thread a process; the tests of one file stay together
 pytest: $(STAMP)
-	MPLBACKEND=agg $(BIN)/python -m pytest
+	MPLBACKEND=agg OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # one thread a notebook, $(JOBS) notebooks at a time
 notebooks: $(STAMP)
@@ -90,7 +92,7 @@ sync: $(STAMP)
 	$(BIN)/python tools/make_map.py
 
 lint: $(STAMP)
-	$(BIN)/ruff check privnb tests tools
+	$(BIN)/ruff check .
 
 hooks: $(STAMP)
 	sh tools/install_hooks.sh $(VENV)

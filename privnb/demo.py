@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from .datasets import CocoKeypoints
 from .images import (ImageError, draw_pose, load_image, read_metadata, save_image, to_tensor,
@@ -24,7 +25,7 @@ from .images import (ImageError, draw_pose, load_image, read_metadata, save_imag
 from .metrics import psnr, ssim
 from .portraits import portrait_mask
 from .scenes import make_scene
-from .system import PrivacySystem
+from .system import PROTECT, PrivacySystem
 
 # %% ../nbs/89_demo.ipynb #89-007
 @dataclass
@@ -126,11 +127,13 @@ def find_people(
         return found, len(found), 0
     drawn = np.asarray(photograph.boxes, np.float32)
     shared = overlaps(drawn, found)
-    missed = ~(shared >= least).any(1)
-    for person in np.flatnonzero(~missed):
-        best = shared[person].argmax()
-        found[best, :2] = np.minimum(found[best, :2], drawn[person, :2])
-        found[best, 2:] = np.maximum(found[best, 2:], drawn[person, 2:])
+    persons, places = linear_sum_assignment(shared, maximize=True)
+    missed = np.ones(len(drawn), bool)
+    for person, place in zip(persons, places):
+        if shared[person, place] >= least:
+            missed[person] = False
+            found[place, :2] = np.minimum(found[place, :2], drawn[person, :2])
+            found[place, 2:] = np.maximum(found[place, 2:], drawn[person, 2:])
     return np.concatenate([found, drawn[missed]]), len(found), int(missed.sum())
 
 # %% ../nbs/89_demo.ipynb #89-022
@@ -186,9 +189,8 @@ def show(
 ) -> Shown:
     "Enhance, store, read, recover, store, read, measure. Raises: ImageError, one line."
     out, name = Path(out), f"{photograph.stem}.png"
-    first = system.estimate(photograph.image)
-    boxes, detector, annotation = find_people(
-        photograph, first.boxes.numpy() if photograph.detect else [])
+    found = system.estimate(photograph.image, PROTECT).boxes.numpy() if photograph.detect else []
+    boxes, detector, annotation = find_people(photograph, found)
     result = system.enhance(photograph.image, boxes)
     if not result.people:
         raise ImageError(f"{photograph.file}: no person found; nothing is written")
@@ -198,7 +200,7 @@ def show(
     recovered = load_image(out / "recovered" / name)
     views = {"original": photograph.image, "guidance": result.guided, "enhanced": enhanced,
              "recovered": recovered}
-    return _shown(system, photograph, views, record, first, (detector, annotation))
+    return _shown(system, photograph, views, record, (detector, annotation))
 
 # %% ../nbs/89_demo.ipynb #89-029
 def _shown(
@@ -206,13 +208,11 @@ def _shown(
     photograph: Photograph,  # the original
     views: dict,  # its four versions
     record: dict,  # that the enhanced file carries
-    first,  # `Prediction` on the original
     people: tuple,  # how many by the detector, by annotation
 ) -> Shown:
     "Poses and figures of a photograph that has been stored."
-    poses = {"original": first.keypoints}
-    for name in ("enhanced", "recovered"):
-        poses[name] = system.estimate(views[name]).keypoints
+    poses = {name: system.estimate(views[name]).keypoints
+             for name in ("original", "enhanced", "recovered")}
     figures = {"file": photograph.file, "people": sum(people), "people_by_detector": people[0],
                "people_by_annotation": people[1], "filled": len(record["filled"])}
     figures |= measure(views, record["squares"])

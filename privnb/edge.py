@@ -18,8 +18,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .frames import (check_rules, code_for, crop, digest, fill, guide, paste, sort_people,
-                           triangle)
+from .frames import (PROTECT, check_rules, code_for, crop, digest, fill, guide, paste,
+                           sort_people, triangle)
 
 # %% ../nbs/13c_edge.ipynb #13-007
 GREY = np.float32(114 / 255)  # what ultralytics pads with
@@ -108,6 +108,15 @@ def places(
         steps.append(np.full(rows.size, stride, np.float32))
     return np.concatenate(centres), np.concatenate(steps)
 
+# %% ../nbs/13c_edge.ipynb #13-015a
+def _logit(
+    confidence: float,  # least score, in (0, 1)
+) -> float:
+    "What the head gives for that score. Raises: ValueError."
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence}; allowed is more than 0 and less than 1")
+    return math.log(confidence / (1 - confidence))
+
 # %% ../nbs/13c_edge.ipynb #13-016
 def _sigmoid(x):
     "Logistic function without overflow."
@@ -122,7 +131,7 @@ def decode(
     confidence: float = 0.25,  # least score
 ) -> Found:
     "Everybody above the least score, in pixels of the picture, overlaps included."
-    logit = math.log(confidence / (1 - confidence))
+    logit = _logit(confidence)
     rows = np.flatnonzero(scores[0] > logit)
     (centres, strides) = (part[rows] for part in places(*shape))
     bins = boxes[:, rows].reshape(4, len(boxes) // 4, len(rows))
@@ -332,23 +341,23 @@ def _enhance(
     self: EdgeSystem,
     frame: np.ndarray,  # (H, W, 3) uint8, RGB
     boxes: np.ndarray | list | None = None,  # people (P, 4); None: the detector finds them
+    confidence: float = PROTECT,  # without boxes: least score of whoever is protected, in (0, 1)
 ) -> EdgeResult:
     "The frame with everybody protected. Raises: ValueError for another frame or other boxes."
     _check_frame(frame)
-    clock, found = _Clock(), self.find(frame) if boxes is None else None
-    boxes = boxes if found is None else found.boxes
+    clock, found = _Clock(), self.find(frame, confidence) if boxes is None else None
     clock("detect")
+    boxes = boxes if found is None else found.boxes
     squares, people, filled = sort_people(boxes, frame.shape, self.rules, self.side)
     made = _portraits(self, frame, squares, clock)
-    whole = np.array([np.isfinite(portrait).all() for portrait in made], bool)
-    good, image = np.flatnonzero(whole), frame.copy()
-    for k in good:
+    whole, image = np.array([np.isfinite(y).all() for y in made], bool), frame.copy()
+    for k in np.flatnonzero(whole):
         paste(image, made[k], squares[k])
     filled = fill(image, np.concatenate([filled, people[~whole]]))
     clock("paste")
-    told = [self.rules["guidance"][name] for name in ("kind", "radius")]
-    record = {"system": self.content["system"], "squares": squares[good].tolist(),
-              "filled": filled.tolist(), "digest": digest(image), "guidance": told}
+    record = {"system": self.content["system"], "squares": squares[whole].tolist(),
+              "filled": filled.tolist(), "digest": digest(image),
+              "guidance": [self.rules["guidance"][name] for name in ("kind", "radius")]}
     return EdgeResult(image, record, clock.seconds, found)
 
 

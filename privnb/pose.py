@@ -257,6 +257,8 @@ def predict(
     chunk: int = 32,  # images per pass through the network, >= 1
 ) -> list[Prediction]:
     "One `Prediction` per image, in pixels of the input, clipped to it; the mode is untouched."
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence: {confidence}; allowed is 0 to 1")
     found, (height, width) = [], images.shape[-2:]
     with _evaluating(self):
         for part in images.detach().split(chunk) if len(images) else []:

@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from .edge import EdgeResult, EdgeSystem, Found, suppress
-from .frames import squares_for
+from .frames import PROTECT, squares_for
 
 # %% ../nbs/13f_stream.ipynb #13-007
 def overlaps(
@@ -138,7 +138,7 @@ def _planned(
     groups, squares = _groups(frames, every), partial(squares_for, rules=edge.rules, side=edge.side)
     while True:
         for group in islice(groups, 2 - len(waiting)):
-            waiting.append((group, pool.submit(edge.find, group[-1])))
+            waiting.append((group, pool.submit(edge.find, group[-1], PROTECT)))
         if not waiting:
             return
         group, search = waiting.popleft()

@@ -241,7 +241,7 @@ def test_a_tiny_person_is_filled(place, scene, mine, capsys):
 
 def test_the_detector_is_asked_without_boxes(place, scene, mine, capsys, monkeypatch):
     found = torch.from_numpy(scene.boxes).float()
-    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image: Prediction(
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence: Prediction(
         found, torch.ones(len(found)), torch.zeros(len(found), 17, 3)))
     path = picture(scene, "a.png")
     assert run(capsys, "enhance", path, "--out", "out", "--system", mine) == (0, [])
@@ -636,3 +636,12 @@ def test_a_key_brings_back_every_bit_and_another_key_nothing(place, scene, mine,
     assert main(["recover", "e/a.png", "--out", "s", "--key", str(bob)]) == 1
     assert "a.png" in capsys.readouterr().err and not list(Path("s").glob("*.png"))
     assert main(["audit", "r/audit.log"]) == 0
+
+
+def test_a_found_box_stands_for_one_person():
+    from privnb.demo import Photograph, find_people
+    drawn = np.array([[0, 0, 10, 20], [8, 0, 20, 20]], np.float32)
+    picture = Photograph("two.png", np.zeros((30, 30, 3), np.uint8), drawn)
+    boxes, found, added = find_people(picture, [[0, 0, 20, 20]])
+    assert (len(boxes), found, added) == (2, 1, 1)
+    assert any((box == person).all() for box in boxes for person in drawn)

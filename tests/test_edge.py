@@ -15,6 +15,7 @@ from privnb import frames, stream
 from privnb.edge import EdgeError, EdgeSystem, Found, decode, letterbox, places, suppress
 from privnb.export import export_system
 from privnb.figures import render_scenes
+from privnb.frames import PROTECT
 from privnb.guidance import Guidance
 from privnb.images import to_tensor
 from privnb.metrics import psnr
@@ -403,7 +404,7 @@ def test_a_stream_of_any_length_comes_out_in_order(edge, count, every):
 def test_a_stream_that_looks_everywhere_equals_single_frames(edge):
     images = walkers(3)
     for image, result in zip(images, stream.protect_stream(edge, images, every=1, hold=0)):
-        wanted = edge.enhance(image, suppress(edge.find(image), 0.45).boxes)
+        wanted = edge.enhance(image, suppress(edge.find(image, PROTECT), 0.45).boxes)
         assert np.array_equal(result.image, wanted.image) and result.record == wanted.record
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from privnb.guidance import Guidance
 from privnb.images import ImageError, load_image, read_metadata, save_image, to_tensor
 from privnb.pose import Prediction
-from privnb.system import (PrivacySystem, RecoveryRefused, SystemConfig, WeightsError, _merge,
-                           digest, load_weights, shipped)
+from privnb.system import (PROTECT, PrivacySystem, RecoveryRefused, SystemConfig, WeightsError,
+                           _merge, digest, load_weights, shipped)
 
 few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -484,5 +484,21 @@ def test_enhance_asks_the_estimator(system, monkeypatch):
         return [Prediction(rows, torch.tensor([0.9]), torch.zeros(1, 17, 3))]
 
     monkeypatch.setattr(system.pose, "predict", predict)
-    assert system.enhance(picture(120, 120)).people == 1 and asked == [(192, 0.25)]
-    assert system.enhance(picture(10, 700)).people <= 1 and asked[1:] == [(192, 0.25), (288, 0.25)]
+    assert system.enhance(picture(120, 120)).people == 1 and asked == [(192, PROTECT)]
+    assert system.enhance(picture(10, 700)).people <= 1 and asked[1:] == [(192, PROTECT), (288, PROTECT)]
+
+
+def test_whoever_is_doubtful_is_protected_and_not_drawn(monkeypatch):
+    system, asked = build(), []
+    boxes = torch.tensor([[10.0, 10, 50, 60], [60, 10, 90, 60]])
+    scores = torch.tensor([0.9, 0.06])
+
+    def predict(images, confidence=0.25, **options):
+        asked.append(confidence)
+        kept = scores >= confidence
+        return [Prediction(boxes[kept], scores[kept], torch.zeros(int(kept.sum()), 17, 3))]
+
+    monkeypatch.setattr(system.pose, "predict", predict)
+    image = np.full((100, 100, 3), 90, np.uint8)
+    assert system.enhance(image).people == 2 and set(asked) == {PROTECT}
+    assert len(system.estimate(image)) == 1 and system.enhance(image, confidence=0.5).people == 1
