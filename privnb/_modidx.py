@@ -1266,6 +1266,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'privnb.tables._judged': ('tables.html#_judged', 'privnb/tables.py'),
                                'privnb.tables._pending': ('tables.html#_pending', 'privnb/tables.py'),
                                'privnb.tables._record': ('tables.html#_record', 'privnb/tables.py'),
+                               'privnb.tables._row_of': ('tables.html#_row_of', 'privnb/tables.py'),
                                'privnb.tables._step_of': ('tables.html#_step_of', 'privnb/tables.py'),
                                'privnb.tables._strip': ('tables.html#_strip', 'privnb/tables.py'),
                                'privnb.tables._told': ('tables.html#_told', 'privnb/tables.py'),

@@ -35,7 +35,7 @@ from .plans import TABLES, plan, runs_of
 from .pose import PoseEstimator
 from .report import records_in, write_tables
 from .results import belongs, gather, read_record
-from .rows import Row, row_command, row_config, run_key
+from .rows import Row, changed, row_command, row_config, run_key
 from .system import PrivacySystem, SystemConfig, load_weights
 from .trainer import JointTrainer
 
@@ -503,16 +503,36 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--quiet", action="store_true", help="no progress bars")
     return whole
 
+# %% ../nbs/12e_tables.ipynb #12-050a
+def _row_of(
+    args: argparse.Namespace,  # of the command
+    base: dict,  # changes for all rows
+) -> Row:
+    "The row in the plan's words: sorted, without what the preset says anyway. Raises: ValueError."
+    plain = Row(args.guidance, args.radius, test=args.test)
+
+    def named(values: dict) -> Row:  # field -> value
+        "The row with these changes."
+        fields = {k.replace("system.", "system_", 1): v for k, v in values.items()}
+        return changed(plain, **fields)
+
+    values = {k: json.loads(v) for k, _, v in (entry.partition("=") for entry in args.set)}
+    for name in list(values):
+        less = {k: v for k, v in values.items() if k != name}
+        one, other = (row_config(named(part), args.preset, args.data, args.seed, base)
+                      for part in (values, less))
+        values = less if one == other else values
+    return named(values)
+
 # %% ../nbs/12e_tables.ipynb #12-051
 def main(
     argv: list | None = None,  # arguments; None: those of the process
 ) -> int:
     "Compute a row; the exit status: 0 done, 1 failed, 130 interrupted (call again to go on)."
     args = parser().parse_args(argv)
-    pairs = [entry.partition("=") for entry in args.set]
-    row = Row(args.guidance, args.radius, tuple((k, v) for k, _, v in pairs), args.test)
     try:
         base = {k: json.loads(v) for k, _, v in (entry.partition("=") for entry in args.base)}
+        row = _row_of(args, base)
         compute_row(row, args.preset, args.data, args.seed, args.out, base, not args.quiet,
                     args.accelerator)
     except KeyboardInterrupt:
