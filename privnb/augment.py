@@ -25,6 +25,8 @@ def shift_hsv(
 ) -> Tensor:
     "The images with hue turned and saturation and value scaled, both cut off at 1."
     count, _, height, width = images.shape
+    if not images.numel():
+        return images
     tall = images.detach().cpu().float().transpose(0, 1).reshape(3, count * height, width).numpy()
     planes = cv2.split(cv2.cvtColor(cv2.merge(list(tall)), cv2.COLOR_RGB2HSV))
     angle, purity, level = (torch.from_numpy(plane).view(count, -1) for plane in planes)

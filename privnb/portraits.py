@@ -79,10 +79,10 @@ def group_by_side(
 @lru_cache(maxsize=64)
 def _folded(length, repeats, device):
     "Source pixels of an axis that goes on in mirror images, `repeats` lengths to either side."
-    places = torch.arange(-repeats * length, (1 + repeats) * length, device=device)
-    if length == 1:
-        return places * 0
-    return (length - 1) - ((places % (2 * length - 2)) - (length - 1)).abs()
+    with torch.inference_mode(False):  # what was made while predicting serves in training, too
+        places = torch.arange(-repeats * length, (1 + repeats) * length, device=device)
+        folds = (places % max(2 * length - 2, 1)) - (length - 1)
+        return (length - 1) - folds.abs()
 
 
 def _reflected(start, stop, length, device):

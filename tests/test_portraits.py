@@ -236,3 +236,14 @@ def test_the_gpu_agrees():
             results.append(owner_map(b, c, 2, 40, 60).cpu())
         torch.testing.assert_close(results[0], results[2])
         assert torch.equal(results[1], results[3])
+
+
+def test_places_of_a_prediction_serve_in_training():
+    box, index = torch.tensor([[-9.0, -9, 23, 23]]), torch.zeros(1, dtype=torch.int64)
+    picture = torch.rand(1, 3, 37, 41)
+    with torch.inference_mode():
+        seen = crop_portraits(picture, box, index)
+    picture.requires_grad_()
+    again = crop_portraits(picture, box, index)
+    again.sum().backward()
+    assert torch.equal(seen, again) and picture.grad.sum() == again.numel()
