@@ -70,7 +70,8 @@ def main():
             print(f"{path}: not measured yet")
             continue
         kept = json.loads(path.read_text())
-        print(f"{path.name}: {kept['date']}, {kept['processor']}, {kept['cores']} cores, "
+        print(f"{path.name}: {kept['date']}, {kept['processor']} {kept.get('vectors', '')}, "
+              f"{kept['cores']} cores, "
               f"{kept.get('threads')} threads, load {kept['load']}")
         for name, value, goal, above in function(kept):
             reached = value >= goal if above else value <= goal

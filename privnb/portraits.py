@@ -77,21 +77,21 @@ def group_by_side(
 
 # %% ../nbs/04_portraits.ipynb #04-020
 @lru_cache(maxsize=64)
-def _folded(length, repeats, device):
-    "Source pixels of an axis that goes on in mirror images, `repeats` lengths to either side."
+def _folded(length, periods, device):
+    "Source pixels of an axis that goes on in mirror images, as many periods of 2 length - 2."
     with torch.inference_mode(False):  # what was made while predicting serves in training, too
-        places = torch.arange(-repeats * length, (1 + repeats) * length, device=device)
-        folds = (places % max(2 * length - 2, 1)) - (length - 1)
-        return (length - 1) - folds.abs()
+        period = max(2 * length - 2, 1)
+        places = torch.arange(periods * period, device=device) % period
+        return (length - 1) - (places - (length - 1)).abs()
 
 
 def _reflected(start, stop, length, device):
     "Source pixels of [start, stop) on an axis: a slice inside the image, else folded indices."
     if 0 <= start and stop <= length:
         return slice(start, stop)
-    repeats = max(-start // length + 1, stop // length)
-    places = _folded(length, repeats, device)
-    return places.narrow(0, start + repeats * length, stop - start)
+    period = max(2 * length - 2, 1)
+    first, count = start % period, stop - start
+    return _folded(length, -(-(first + count) // period), device).narrow(0, first, count)
 
 
 def _window(image, left, top, right, bottom):

@@ -429,3 +429,9 @@ def test_a_bad_frame_is_named_and_a_bad_setting_too(edge):
     for change in ({"every": 0}, {"hold": -1}, {"workers": 0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             next(stream.protect_stream(edge, walkers(1), **change))
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -1, float("nan")])
+def test_a_least_score_outside_its_range_is_named(edge, confidence):
+    with pytest.raises(ValueError, match="^confidence:"):
+        edge.enhance(np.zeros((64, 64, 3), np.uint8), confidence=confidence)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privnb.portraits import (crop_portraits, fill_portraits, group_by_side, owner_map,
+from privnb.portraits import (_reflected, crop_portraits, fill_portraits, group_by_side, owner_map,
                               painters_order, paste_portraits, portrait_boxes, portrait_mask,
                               working_size)
 
@@ -247,3 +247,14 @@ def test_places_of_a_prediction_serve_in_training():
     again = crop_portraits(picture, box, index)
     again.sum().backward()
     assert torch.equal(seen, again) and picture.grad.sum() == again.numel()
+
+
+def test_a_square_far_outside_costs_no_more_than_its_pixels():
+    picture, index = torch.rand(1, 3, 5, 7), torch.zeros(1, dtype=torch.int64)
+    across, down = 12 * 10**5, 8 * 10**5  # whole periods of the mirror images
+    near = torch.tensor([[-3.0, -2, 13, 14]])
+    far = near + torch.tensor([across, down, across, down])
+    assert torch.equal(crop_portraits(picture, far, index), crop_portraits(picture, near, index))
+    places = _reflected(-10**13, -10**13 + 4, 5, picture.device)
+    assert places.tolist() == [(-10**13 + k) % 8 if (-10**13 + k) % 8 < 5 else 8 - (-10**13 + k) % 8
+                               for k in range(4)]

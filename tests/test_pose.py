@@ -302,3 +302,11 @@ def test_padding_keeps_coordinates():
     images = torch.rand(1, 3, 33, 65)
     assert torch.equal(pad_to_stride(images)[:, :, :33, :65], images)
     assert pad_to_stride(images, 8).shape == (1, 3, 40, 72)
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.5, float("nan")])
+def test_a_confidence_beyond_its_range_is_named(confidence):
+    from privnb.pose import PoseEstimator
+    estimator = PoseEstimator.build(width=0.1, depth=0.1)
+    with pytest.raises(ValueError, match="^confidence:"):
+        estimator.predict(torch.zeros(1, 3, 32, 32), confidence=confidence)
