@@ -28,16 +28,18 @@ GUIDANCES = ("pixelate", "blur", "noise")
 def _at_least(
     kind: type,  # int or float
     least: float,  # smallest value allowed
+    most: float = math.inf,  # largest value allowed
 ):
-    "A converter for argparse that refuses smaller and non-finite numbers."
+    "A converter for argparse that refuses numbers outside, and what is not finite."
     def convert(text: str):  # what stands on the line
         "The number."
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= least):
-            raise argparse.ArgumentTypeError(f"{text!r}; allowed is a number >= {least}")
+        if not (math.isfinite(value) and least <= value <= most):
+            bounds = f">= {least}" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}; allowed is a number {bounds}")
         return value
     return convert
 
@@ -62,6 +64,9 @@ def _finding(
     "Options that say who finds the people."
     command.add_argument("--boxes", metavar="FILE",
                          help="COCO JSON whose boxes replace the detector")
+    command.add_argument("--confidence", type=_at_least(float, 0.01, 0.99), default=0.05,
+                         metavar="C", help="least score of whoever is protected: lower finds more "
+                         "people, and more that is nobody (0.05)")
     command.add_argument("--pose", metavar="WEIGHTS", help="pose weights: .safetensors of ours, or "
                          "an ultralytics .pt such as yolov8n-pose.pt (a .pt is a pickle)")
     command.add_argument("--fetch", action="store_true",

@@ -64,7 +64,7 @@ def _each(
 
 # %% ../nbs/18f_clip_commands.ipynb #18-015
 def enhance_clips(
-    args,  # of `privnb enhance`: out, crf, records, seal_to, allow_empty, overwrite, quiet
+    args,  # of `privnb enhance`: out, confidence, crf, records, seal_to, allow_empty, ...
     paths: list,  # clips
     system,  # `PrivacySystem` that enhances
     complain,  # called with the clip and the error
@@ -72,12 +72,14 @@ def enhance_clips(
     "Protect everybody in each clip; returns the exit status."
     from privnb.authorised import leak_notice
     from privnb.keyring import Keyring
+    from privnb.tracks import Covering
     from privnb.video import ClipSettings, enhance_video
 
     recipients = list(Keyring.read(args.seal_to)) if args.seal_to else []
     if recipients and leak_notice(system.config):
         complain("", leak_notice(system.config))
-    settings = ClipSettings(crf=args.crf)
+    rules = Covering(known=args.confidence, new=max(args.confidence, Covering.new))
+    settings = ClipSettings(rules, crf=args.crf)
 
     def work(path, target):
         told = enhance_video(path, target, system, settings, recipients, args.overwrite,

@@ -32,7 +32,7 @@ def enhance(
         "Protect one photograph; says how many people."
         image = load_image(path)
         boxes = None if known is None else boxes_for(path, image.shape, known)
-        result = system.enhance(image, boxes)
+        result = system.enhance(image, boxes, args.confidence)
         if not result.people and not args.allow_empty:
             raise ImageError(f"{path}: no person found; nothing is written "
                              "(--allow-empty copies such pictures)")
@@ -128,7 +128,8 @@ def demo(
     for name, maker in makers:
         try:
             photograph = room.shrunk(maker(), args.side)
-            shown.append(room.show(system, photograph, args.out, args.overwrite))
+            shown.append(room.show(system, photograph, args.out, args.overwrite,
+                                   args.confidence))
             print(f"{photograph.file}: {_count(shown[-1].figures['people'])}")
         except Exception as error:
             failed += 1

@@ -186,10 +186,11 @@ def show(
     photograph: Photograph,  # taken as it is, see `shrunk`
     out: str | Path,  # folder that receives enhanced/ and recovered/
     overwrite: bool = False,  # replace existing files
+    confidence: float = PROTECT,  # least score of whoever is protected, in (0, 1)
 ) -> Shown:
     "Enhance, store, read, recover, store, read, measure. Raises: ImageError, one line."
     out, name = Path(out), f"{photograph.stem}.png"
-    found = system.estimate(photograph.image, PROTECT).boxes.numpy() if photograph.detect else []
+    found = system.estimate(photograph.image, confidence).boxes if photograph.detect else []
     boxes, detector, annotation = find_people(photograph, found)
     result = system.enhance(photograph.image, boxes)
     if not result.people:

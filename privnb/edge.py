@@ -262,8 +262,6 @@ def _find(
         points = found.keypoints[..., :2] / np.float32(factors)
         found.keypoints[..., :2] = np.clip(points, 0, bounds)
         parts.append(found)
-    if len(parts) == 1:
-        return parts[0]
     whole = (np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]))
     return suppress(Found(*whole), 0.45)
 

@@ -15,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 
-from .edge import EdgeResult, EdgeSystem, Found, suppress
+from .edge import EdgeResult, EdgeSystem, Found
 from .frames import PROTECT, squares_for
 
 # %% ../nbs/13f_stream.ipynb #13-007
@@ -142,7 +142,7 @@ def _planned(
         if not waiting:
             return
         group, search = waiting.popleft()
-        found, before = suppress(search.result(), 0.45), crowd
+        found, before = search.result(), crowd
         crowd = crowd.next(found.boxes, hold, squares)
         parts = boxes_between(before.boxes, crowd.boxes, len(group), margin, squares)
         yield from zip(group, parts, [None] * (len(group) - 1) + [found])

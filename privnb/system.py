@@ -564,8 +564,6 @@ def _merge(
     boxes = torch.cat([p.boxes for p in found])
     scores = torch.cat([p.scores for p in found])
     keypoints = torch.cat([p.keypoints for p in found])
-    if len(found) == 1:
-        return found[0]
     kept: list[int] = []
     for row in scores.argsort(descending=True).tolist():
         low = torch.maximum(boxes[row, :2], boxes[kept, :2])

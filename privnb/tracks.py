@@ -17,8 +17,8 @@ from fastcore.basics import patch
 class Covering:
     "How far beyond what was found people are covered."
 
-    new: float = 0.25  # least score of somebody new, in [0, 1]
-    known: float = 0.05  # least score that keeps somebody who is known, in [0, new]
+    new: float = 0.25  # least score of somebody new who is followed, in [0, 1]
+    known: float = 0.05  # least score that is covered, and keeps who is known, in [0, new]
     margin: float = 0.03  # added on each side of a finding, shares of the longer side
     drift: float = 0.15  # added a second to a box that nobody confirms, shares of the longer side
     reach: int = 1  # frames to either side whose boxes are united
@@ -223,7 +223,7 @@ def step(
     for place, box in enumerate(boxes):
         if place in named:
             self._trail(named[place], box).see(self.frames, box)
-        elif scores[place] >= self.rules.new:
+        elif scores[place] >= self.rules.known:
             self._loose.setdefault(self.frames, []).append(box.astype(np.float64))
     self.frames += 1
     self._tidy()

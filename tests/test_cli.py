@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 from privnb import cli, config, pose, trainer
 from privnb.choice import estimator_from, maker_of
 from privnb.cli import main
+from privnb.clips import ClipWriter
 from privnb.images import load_image, read_metadata, save_image
 from privnb.paths import boxes_for, read_boxes, targets
 from privnb.pose import PoseEstimator, Prediction
 from privnb.runs import train_config
 from privnb.scenes import make_scene
-from privnb.system import PrivacySystem, SystemConfig, shipped
+from privnb.system import PROTECT, PrivacySystem, SystemConfig, shipped
+from privnb.tracks import Covering
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"width": 0.1, "depth": 0.1}
@@ -184,6 +186,32 @@ def test_without_a_person_nothing_is_written_unless_asked(place, mine, capsys):
     assert read_metadata("out/wall.png")["squares"] == []
 
 
+def test_confidence_decides_who_is_protected(place, scene, mine, capsys, monkeypatch):
+    assert PROTECT == Covering.known == cli.parser().parse_args(["enhance", "a.png", "--out", "o"]).confidence
+
+    def estimate(system, image, confidence, sizes=()):
+        "Two people: one is sure, the other hardly."
+        keep = np.array([0.8, 0.1]) >= confidence
+        boxes = torch.tensor([[10.0, 10, 40, 80], [50, 10, 80, 80]])[keep]
+        return Prediction(boxes, torch.tensor([0.8, 0.1])[keep], torch.zeros(len(boxes), 17, 3))
+
+    monkeypatch.setattr(PrivacySystem, "estimate", estimate)
+    picture(scene, "a.png")
+    with ClipWriter("c.mkv", scene.image.shape, crf=0) as writer:
+        for _ in range(4):
+            writer.write(scene.image)
+    for words, people in (((), 2), (("--confidence", 0.05), 2), (("--confidence", 0.5), 1)):
+        common = ("--out", f"out{people}", "--system", mine, "--overwrite", "--records", "--quiet", *words)
+        assert run(capsys, "enhance", "a.png", "c.mkv", *common) == (0, [])
+        assert len(read_metadata(f"out{people}/a.png")["squares"]) == people
+        lines = [json.loads(line) for line in Path(f"out{people}/c.jsonl").read_text().splitlines()]
+        assert [len(line["squares"]) for line in lines] == [people] * 4
+    for wrong in ("0", "1", "nan", "-0.1", "half"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["enhance", "a.png", "--out", "o", "--confidence", wrong])
+        assert stopped.value.code == 2 and "from 0.01 to 0.99" in capsys.readouterr().err
+
+
 def test_boxes_that_do_not_fit_are_refused(place, scene, mine, capsys):
     for name in "abcde":
         picture(scene, f"in/{name}.png")
@@ -308,7 +336,7 @@ def test_an_out_that_is_no_folder(place, scene, mine, capsys):
 
 
 def test_what_nobody_foresaw_is_one_line_with_its_type(place, scene, mine, capsys, monkeypatch):
-    def broken(self, image, boxes):
+    def broken(self, image, boxes, confidence):
         raise MemoryError("too\nmuch")
 
     monkeypatch.setattr(PrivacySystem, "enhance", broken)

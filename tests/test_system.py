@@ -473,6 +473,7 @@ def test_of_two_findings_the_surer_stays():
     merged = _merge([one, two])
     assert merged.boxes.tolist() == [[0, 0, 10, 11], [50, 50, 60, 60], [50, 50, 53, 60]]
     assert len(_merge([found(), found()])) == 0 and len(_merge([found(), one])) == 2
+    assert len(_merge([found((0, 0, 10, 10, 0.6), (0, 0, 10, 6, 0.5))])) == 1  # at one size, too
 
 
 def test_enhance_asks_the_estimator(system, monkeypatch):

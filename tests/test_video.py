@@ -133,14 +133,24 @@ def test_low_scores_keep_who_is_known_and_make_nobody_new():
     low = [np.full(1, 0.9 if t < 5 else 0.1) for t in range(20)]
     _, made = tracked(pictures, boxes, scores=low)
     assert {c.why for covers in made[6:] for c in covers} == {"seen"}
-    _, made = tracked(pictures, boxes, scores=[np.full(1, 0.1)] * 20)
-    assert not any(made)
+    tracker, _ = tracked(pictures, boxes, scores=[np.full(1, 0.1)] * 20)
+    assert tracker.people == 0
 
 
 def test_a_single_finding_is_covered():
     pictures, boxes = moving(20)
     _, made = tracked(pictures, [b if t == 9 else [] for t, b in enumerate(boxes)])
     assert contains(made[9], boxes[9][0]) and not made[0] and not made[19]
+
+
+def test_whoever_scores_too_little_to_be_followed_is_covered_where_found():
+    pictures, boxes = moving(30)
+    faint = [np.full(len(b), 0.1) for b in boxes]
+    tracker, made = tracked(pictures, boxes, scores=faint)
+    assert all(contains(covers, b[0]) for covers, b in zip(made, boxes) if len(b))
+    assert tracker.people == 0 == sum(cover.number for covers in made for cover in covers)
+    _, made = tracked(pictures, boxes, Covering(known=0.2), scores=faint)  # below both bars: nobody
+    assert not any(made)
 
 
 def test_nobody_and_odd_boxes():
