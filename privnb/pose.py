@@ -208,14 +208,15 @@ class Prediction:
 @contextmanager
 def _evaluating(module):
     "Evaluation mode without gradient; afterwards every module has its own mode again."
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    learning = [part for part in module.modules() if part.training]
+    for part in learning:
+        part.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for part in learning:
+            part.training = True
 
 # %% ../nbs/08_pose.ipynb #08-039
 def _letterbox(images, size, stride):
