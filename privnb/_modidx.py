@@ -1199,6 +1199,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'privnb.stream.inside': ('stream.html#inside', 'privnb/stream.py'),
                                'privnb.stream.match': ('stream.html#match', 'privnb/stream.py'),
                                'privnb.stream.overlaps': ('stream.html#overlaps', 'privnb/stream.py'),
+                               'privnb.stream.painted': ('stream.html#painted', 'privnb/stream.py'),
                                'privnb.stream.protect_stream': ('stream.html#protect_stream', 'privnb/stream.py'),
                                'privnb.stream.uncovered': ('stream.html#uncovered', 'privnb/stream.py')},
             'privnb.system': { 'privnb.system.Enhanced': ('system.html#enhanced', 'privnb/system.py'),

@@ -1,4 +1,5 @@
 "The runner without torch against the training side, for frames and boxes of any kind."
+import copy
 import json
 import math
 import subprocess
@@ -384,6 +385,20 @@ def test_who_comes_back_is_no_longer_missing():
     box = np.array([[10, 10, 50, 90]], np.float32)
     crowd = stream.Crowd(box, np.ones(1, int)).next(box + 2, hold=1)
     assert crowd.missed.tolist() == [0] and len(crowd.boxes) == 1
+
+
+def test_a_square_that_is_not_painted_covers_nobody(edge):
+    "A found child is too small for a square, and filled; the adult who was lost beside it stays covered."
+    adult, child = [[60.0, 50, 130, 160]], [[100.0, 100, 104, 104]]
+    told, view = iter([adult, child, child]), copy.copy(edge)
+    view.find = lambda frame, confidence: Found(np.array(next(told), np.float32), np.ones(1), np.zeros((1, 17, 3)))
+    view.side = 128  # as if the file had one fixed size
+    frames = np.random.default_rng(0).integers(0, 256, (5, 200, 260, 3), np.uint8)
+    results = list(stream.protect_stream(view, frames, every=2, hold=1))
+    person = np.zeros((1, 200, 260), bool)
+    person[0, 50:160, 60:130] = True
+    assert [stream.uncovered(person, result.record)[0] for result in results[:3]] == [0, 0, 0]
+    assert stream.painted(np.array(child, np.float32), (200, 260), view.rules, view.side).tolist() == child
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
