@@ -13,6 +13,19 @@ from .choice import maker_of, open_system
 from .clip_commands import enhance_clips, recover_clips, split_clips
 from .paths import boxes_for, complain, each, gather, read_boxes, targets
 
+# %% ../nbs/89c_commands.ipynb #89-009b
+def _clips(
+    args: argparse.Namespace,  # of `privnb enhance`
+    clips: list,  # as they were typed
+    system,  # `PrivacySystem` that enhances
+) -> int:
+    "Protect everybody in each clip, with no boxes given; returns the exit status."
+    if not args.boxes:
+        return enhance_clips(args, clips, system, complain)
+    for clip in clips:
+        complain(clip, "--boxes is for photographs; people in clips are found and tracked")
+    return 1
+
 # %% ../nbs/89c_commands.ipynb #89-010
 def enhance(
     args: argparse.Namespace,  # of `privnb enhance`
@@ -23,7 +36,7 @@ def enhance(
     known = read_boxes(args.boxes) if args.boxes else None
     write, (clips, args.paths) = writer(args), split_clips(args.paths)
     system = open_system(args, recoverer=False)
-    failed = enhance_clips(args, clips, system, complain) if clips else 0
+    failed = _clips(args, clips, system) if clips else 0
 
     def work(
         path: Path,  # a photograph

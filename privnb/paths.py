@@ -126,7 +126,7 @@ def boxes_for(
     shape: tuple,  # of the picture, (H, W, 3)
     known: list,  # what `read_boxes` returned
 ):
-    "Its boxes (P, 4). Raises: ImageError where the file does not know the picture, or another one."
+    "Its boxes (P, 4). Raises: ImageError where the file knows no such picture, another, or two."
     import numpy as np
 
     from privnb.images import ImageError
@@ -139,7 +139,10 @@ def boxes_for(
     fitting = [entry for entry in known if shared(entry[0])]
     if not fitting:
         raise ImageError(f"{path}: --boxes does not list this picture")
-    _, size, boxes = max(fitting, key=lambda entry: shared(entry[0]))
+    most = max(shared(entry[0]) for entry in fitting)
+    (_, size, boxes), *others = [entry for entry in fitting if shared(entry[0]) == most]
+    if others:
+        raise ImageError(f"{path}: --boxes lists {len(others) + 1} pictures that it may be")
     height, width = shape[:2]
     if size and tuple(size) != (width, height):
         raise ImageError(f"{path}: is {width} x {height} pixels, not {size[0]} x {size[1]} as "

@@ -18,7 +18,7 @@ from privnb import cli, config, pose, trainer
 from privnb.choice import estimator_from, maker_of
 from privnb.cli import main
 from privnb.clips import ClipWriter
-from privnb.images import load_image, read_metadata, save_image
+from privnb.images import ImageError, load_image, read_metadata, save_image
 from privnb.paths import boxes_for, read_boxes, targets
 from privnb.pose import PoseEstimator, Prediction
 from privnb.runs import train_config
@@ -245,6 +245,16 @@ def test_boxes_are_matched_by_the_longest_common_path(tmp_path):
                                                   "skimage:s.png": [[2, 2, 7, 7]]}))
     assert boxes_for(tmp_path / "two/a.jpg", (9, 9, 3), known)[0, 0] == 1
     assert boxes_for(tmp_path / "s.png", (9, 9, 3), known)[0, 0] == 2
+    with pytest.raises(ImageError, match="2 pictures"):
+        boxes_for(tmp_path / "three/a.jpg", (9, 9, 3), known)  # whose boxes would they be?
+
+
+def test_clips_beside_a_file_of_boxes_are_refused(place, scene, mine, capsys):
+    path, boxes = picture(scene, "a.png"), coco("boxes.json", {"a.png": scene.boxes})
+    Path("c.mp4").write_bytes(b"never opened")
+    status, lines = run(capsys, "enhance", path, "c.mp4", "--out", "out", "--boxes", boxes, "--system", mine)
+    assert status == 1 and len(lines) == 1 and lines[0].startswith("privnb: c.mp4: --boxes is for photographs")
+    assert left("out") == ["a.png"]
 
 
 def test_crowds_are_protected_and_dogs_are_not(tmp_path):
