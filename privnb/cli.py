@@ -155,7 +155,7 @@ def _scaling(
     command.add_argument("--devices", type=_at_least(int, 1), help="processes that share a step")
     command.add_argument("--accumulate", type=_at_least(int, 1), help="parts of a process's share, "
                          "one after the other")
-    command.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"),
+    command.add_argument("--precision", choices=("32-true", "bf16-mixed"),
                          help="of the joint step")
     command.add_argument("--workers", type=_at_least(int, 0), help="processes that read ahead")
 

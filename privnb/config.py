@@ -22,7 +22,7 @@ class Scenes:
     epochs: int = 0  # passes over the data instead; 0: `steps` counts
     batch: int = 8  # scenes a step, over all processes
     rehearse: int = 0  # ours: further raw scenes a step that only the estimator sees
-    scenes: int = 1200  # training scenes, rendered once
+    scenes: int = 1200  # training scenes, shared out to the sizes, which show the same ones
     sizes: tuple = (160,)  # scene sides, pixels; each batch has one of them
     people: tuple = (1, 3)  # people a scene, least and most
     test_scenes: int = 200  # scenes of held-out people for the evaluation

@@ -352,7 +352,7 @@ def _blur_frame(frame, sigma, taps):
 def _pixelate_frame(frame, block, mode):
     cells = frame[::block, ::block] if mode == 'topleft' else _cells_of(frame, block)
     size = (cells.shape[1] * block, cells.shape[0])  # width, height
-    rows = cv2.resize(np.ascontiguousarray(cells), size, interpolation=cv2.INTER_NEAREST)
+    rows = cv2.resize(np.ascontiguousarray(cells), size, interpolation=cv2.INTER_NEAREST_EXACT)
     return np.repeat(rows[:, :frame.shape[1]], block, 0)[:frame.shape[0]]
 
 

@@ -21,7 +21,7 @@ from .losses import thresholded_l1
 from .pose import PoseEstimator
 from .skeleton import BottleneckEnhancer, rounded, skeleton_bits
 from .system import DOUBTFUL, PrivacySystem, SystemConfig
-from .trainer import JointTrainer, _groups, _mean
+from .trainer import JointTrainer, _groups, _mean, whole_steps
 
 # %% ../nbs/19_leakfree.ipynb #19-009
 RANGES = {"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}  # radii, pixels of a portrait of 256
@@ -138,7 +138,7 @@ def train(
     history, last = [], min(self.steps, until or self.steps)
     bar = tqdm(total=last, initial=self.step, disable=not self.progress, leave=False)
     try:
-        for line in self.run(last):
+        for line in whole_steps(self.run(last)):
             history.append(line)
             bar.update()
             bar.set_postfix({k: f"{line[k]:.3f}" for k in self.names})

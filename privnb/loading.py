@@ -55,6 +55,7 @@ def open_scenes(
 ) -> list:
     """For each size of the run its scenes; only the first size for the test.
 
+    Rendered scenes are the same at every size: N sizes see 1/N of `scenes` different ones each.
     Raises: ValueError and `ImageError` as `open_data` does.
     """
     test = split == "test"

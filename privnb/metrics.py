@@ -29,7 +29,10 @@ def _eight_bits(a, b, mask):
     if mask.shape != (len(a), *a.shape[-2:]):
         raise ValueError(f'mask: got shape {tuple(mask.shape)}, allowed is (N, H, W), '
                          f'{(len(a), *a.shape[-2:])}')
-    a, b = ((x.detach().clamp(0, 1) * 255).round().double() for x in (a, b))
+    for name, x in (('a', a), ('b', b)):
+        if not x.isfinite().all() and not x.isfinite().all(1)[mask.bool()].all():
+            raise ValueError(f'{name}: got pixels that count and are no finite numbers')
+    a, b = ((x.detach().nan_to_num().clamp(0, 1) * 255).round().double() for x in (a, b))
     return a, b, mask.bool().unsqueeze(1)
 
 def _squared_error(a, b, mask):

@@ -92,7 +92,8 @@ def build(
     table = _layers(config, keypoints, width, depth)
     network = _ultralytics().PoseModel(table, verbose=False)
     network = network.to(memory_format=torch.channels_last)
-    estimator = cls(network, dict(config=config, keypoints=keypoints, width=width, depth=depth))
+    kept = dict(config=config, keypoints=keypoints, width=width, depth=depth)
+    estimator = cls(network, kept | (dict(gains=gains) if gains else {}))
     vars(estimator.network.args).update(gains or {})
     return estimator
 
@@ -344,6 +345,8 @@ def fine_tune(
         bar.set_postfix(loss=f"{history[-1]['loss']:.2f}")
         (callback or _ignore)(step, history[-1])
     estimator.train(mode)
+    if len(history) < steps:
+        warnings.warn(f'batches ended after {len(history)} of {steps} steps', stacklevel=2)
     return history
 
 # %% ../nbs/08_pose.ipynb #08-056
@@ -398,7 +401,7 @@ def from_file(
     "The estimator that a file describes, in evaluation mode. Raises: ValueError, no config."
     with safe_open(str(path), 'pt') as file:
         config = json.loads((file.metadata() or {}).get('config', '{}'))
-    if not config:
+    if 'config' not in config:
         raise ValueError(f'path: got {path}, which holds no configuration; use load_weights')
     return cls.build(**config).load_weights(path).eval()
 

@@ -180,7 +180,7 @@ def forward(
     k = -(-side // MOST)
     code = torch.zeros(4) if code is None else code - torch.tensor([0, 0, math.log2(k) / 4, 0])
     small = F.avg_pool2d(x, k, ceil_mode=True, count_include_pad=False) if k > 1 else x
-    told = [p.to(x) / x.new_tensor([k, k, 1]) for p in people]
+    told = [rounded(p.to(x), side, self.places) / x.new_tensor([k, k, 1]) for p in people]
     maps = skeleton_maps(told, small.shape[-1], self.places)
     z = pad_to_multiple(2 * small - 1, self.multiple)
     drawn = self._correction(z, maps, code.to(x))[..., :small.shape[-1], :small.shape[-1]]

@@ -197,7 +197,8 @@ def after_storage(
 ) -> dict:
     """PSNR(o, r) in dB for each way in `STORAGE`, 8-bit pictures, mean over images, at most 100.
 
-    An image without a pixel that counts is left out. Raises: ValueError for unequal shapes.
+    An image without a pixel that counts is left out. Raises: ValueError for unequal shapes, and
+    where what is recovered is not finite.
     """
     if enhanced.shape != original.shape:
         raise ValueError(f"enhanced: {tuple(enhanced.shape)}; allowed: {tuple(original.shape)}")
@@ -206,7 +207,9 @@ def after_storage(
     for name, store in STORAGE.items():
         with torch.no_grad():
             error = (quantize(recover(store(enhanced))) - quantize(original)).square().mean(1)
-        error = (error * counts).sum((1, 2)) / counts.sum((1, 2))
+        if not error[counts > 0].isfinite().all():
+            raise ValueError(f"recover: gave pixels that are no finite numbers after {name}")
+        error = (error.nan_to_num() * counts).sum((1, 2)) / counts.sum((1, 2))
         figures[name] = (-10 * error.clamp(min=1e-10).log10()).nanmean().item()
     return figures
 

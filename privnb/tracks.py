@@ -202,7 +202,7 @@ class Tracker:
         self.shape, self.rate, self.rules = tuple(shape[:2]), rate, rules
         self.frames, self.trails = 0, {}  # frames seen so far; BoT-SORT's number -> Trail
         self.people, self._bot = 0, _bot_sort(rules, rate)
-        self._loose = {}  # frame -> findings that belong to nobody known
+        self._loose = {}  # frame -> (box, sure) of findings that belong to nobody known
 
 # %% ../nbs/18_tracks.ipynb #18-031
 @patch
@@ -224,7 +224,8 @@ def step(
         if place in named:
             self._trail(named[place], box).see(self.frames, box)
         elif scores[place] >= self.rules.known:
-            self._loose.setdefault(self.frames, []).append(box.astype(np.float64))
+            sure = scores[place] >= self.rules.new
+            self._loose.setdefault(self.frames, []).append((box.astype(np.float64), sure))
     self.frames += 1
     self._tidy()
 
@@ -294,10 +295,10 @@ def covers(
 ) -> list:
     "The `Cover`s of a frame."
     made = [Cover(trail.number, *trail.cover(frame)) for trail in self.trails.values()]
-    wide = self.rules.reach + 2 * self.rules.smooth
+    reach, wide = self.rules.reach, self.rules.reach + 2 * self.rules.smooth
     loose = [Cover(0, _grown(box, self.rules.margin), "seen")
-             for s, boxes in self._loose.items() if abs(s - frame) <= wide
-             for box in boxes]
+             for s, found in self._loose.items() for box, sure in found
+             if abs(s - frame) <= (wide if sure else reach)]
     made = [cover for cover in made if cover.box is not None and self._visible(cover.box)]
     for cover in loose:
         if not any(_within(cover.box, other.box) for other in made):

@@ -98,6 +98,13 @@ def test_a_matrix_made_while_predicting_serves_in_training():
     assert torch.isfinite(x.grad).all()
 
 
+@pytest.mark.parametrize("block", [49, 98, 161, 197])
+def test_wide_cells_of_frames_begin_where_they_should(block):
+    cells = np.random.default_rng(block).integers(0, 256, (1, -(-1280 // block), 3), np.uint8)
+    frame = np.repeat(cells, block, 1)[:, :1280].repeat(4, 0)
+    assert np.array_equal(guide_frame(frame, Guidance("pixelate", block)), frame)
+
+
 @few
 @given(height=sizes, width=sizes, block=st.integers(1, 45), mode=st.sampled_from(["mean", "topleft"]))
 def test_pixelate_equals_a_loop_over_cells(height, width, block, mode):

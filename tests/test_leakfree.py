@@ -141,11 +141,12 @@ def test_two_portraits_of_one_guidance_give_one_picture(blind, seed):
     assert not torch.equal(moved, one[1])
 
 
-def test_the_receiver_makes_the_same_picture(blind):
-    x, people = torch.rand(2, 3, 64, 64), [crowd(1, 64), crowd(3, 64, 1)]
+@pytest.mark.parametrize("side", [64, 320, 608])  # above 288 the drawing is made at a part of the size
+def test_the_receiver_makes_the_same_picture(blind, side):
+    x, people = torch.rand(2, 3, side, side), [crowd(1, side), crowd(3, side, 1)]
     with torch.no_grad():
         guided, made = blind.enhance_portraits(x, rounded=False, people=people)
-    again, size = from_joints(blind.enhancer, guided, people, blind.code(64)["code"])
+    again, size = from_joints(blind.enhancer, guided, people, blind.code(side)["code"])
     assert torch.equal(made, again) and size == -(-4 * skeleton_bits() // 8)
 
 

@@ -56,6 +56,24 @@ def test_pictures_without_a_pixel_that_counts():
 
 
 @pytest.mark.parametrize("metric", [psnr, pooled_psnr, ssim])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_failure_counts_as_none_and_is_no_better_score(metric, value):
+    "A picture that is not finite is not left out of the mean; where nothing counts it does not matter."
+    a, b = pictures(0)
+    mask = torch.ones(2, 23, 31, dtype=torch.bool)
+    mask[:, :9] = False
+    whole = metric(a, b, mask)
+    b[1, 0, 20, 20] = value
+    with pytest.raises(ValueError, match="^b: got pixels that count"):
+        metric(a, b, mask)
+    with pytest.raises(ValueError, match="^a: got pixels that count"):
+        metric(b, a)
+    a, b = pictures(0)
+    b[1, 1, 0, 3] = value
+    assert math.isclose(metric(a, b, mask), whole, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [psnr, pooled_psnr, ssim])
 def test_pictures_refuse_other_shapes(metric):
     a, b = pictures(0)
     with pytest.raises(ValueError, match="^b:"):

@@ -172,6 +172,12 @@ def test_weights_make_the_round_trip(tiny, tmp_path):
     again = PoseEstimator.from_file(tmp_path / "w.safetensors")
     pairs = zip(tiny.state_dict().values(), again.state_dict().values())
     assert all(torch.equal(a, b) for a, b in pairs)
+    heavy = PoseEstimator.build(width=0.0625, gains=dict(pose=99.0))
+    heavy.save_weights(tmp_path / "h.safetensors")
+    assert PoseEstimator.from_file(tmp_path / "h.safetensors").network.args.pose == 99.0
+    PoseEstimator(tiny.network, dict(file="yolov8n-pose.pt")).save_weights(tmp_path / "p.safetensors")
+    with pytest.raises(ValueError, match="^path:.*no configuration"):
+        PoseEstimator.from_file(tmp_path / "p.safetensors")  # a .pt file's network has no table here
     bare = {name: value.contiguous() for name, value in tiny.network.state_dict().items()}
     save_file(bare, tmp_path / "b.safetensors")
     with pytest.raises(ValueError, match="^path:"):
@@ -235,8 +241,9 @@ def test_fine_tuning_repeats_batches_and_keeps_the_mode():
                         callback=lambda step, terms: seen.append(step))
     assert len(history) == 3 and seen == [0, 1, 2] and not estimator.training
     assert set(history[0]) == {"loss", "lr", "box", "pose", "kobj", "cls", "dfl"}
-    assert fine_tune(estimator, [], 3, progress=False) == []
-    assert len(fine_tune(estimator, iter([batch_of(0)]), 3, progress=False)) == 1
+    for batches, steps in ([], 0), (iter([batch_of(0)]), 1):  # what cannot be gone through again
+        with pytest.warns(UserWarning, match=f"after {steps} of 3 steps"):
+            assert len(fine_tune(estimator, batches, 3, progress=False)) == steps
     with pytest.raises(ValueError, match="^steps:"):
         fine_tune(estimator, [batch_of(0)], 0)
 

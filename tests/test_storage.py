@@ -265,6 +265,8 @@ def test_storage_is_judged_in_eight_bits():
     assert after_storage(lambda stored: stored + 0.4 / 255, y, y)["float"] == pytest.approx(100)
     shifted = after_storage(lambda stored: stored * 0 + 0.5, torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
     assert shifted["float"] == pytest.approx(6.0, abs=0.1)
+    with pytest.raises(ValueError, match="recover: gave pixels that are no finite numbers after float"):
+        after_storage(lambda stored: stored * math.nan, y, y)
 
 
 def test_the_figure_is_the_one_of_the_metrics():

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 
@@ -81,6 +82,51 @@ def test_ctrl_c_saves_and_resumes(straight, tmp_path, monkeypatch, capsys):
     assert same(weights(straight), weights(resumed))
 
 
+@pytest.mark.parametrize("where", ["_accumulate", "_critic_step"])
+def test_ctrl_c_within_a_step_waits_for_its_end(straight, tmp_path, monkeypatch, capsys, where):
+    run, before = JointTrainer(smoke(), tmp_path, progress=False), signal.getsignal(signal.SIGINT)
+    part = getattr(run, where)
+
+    def interrupted(*args):
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return part(*args)
+
+    monkeypatch.setattr(run, where, interrupted)
+    assert [line["step"] for line in run.train()] == [1, 2, 3]
+    assert "interrupted at step 3" in capsys.readouterr().out and signal.getsignal(signal.SIGINT) == before
+    resumed = JointTrainer(smoke(), tmp_path, progress=False)
+    assert resumed.step == 3
+    resumed.train()
+    assert same(weights(straight), weights(resumed)) and same(straight.average, resumed.average)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_gradient_that_is_not_finite_spoils_nothing(tmp_path, monkeypatch):
+    run = JointTrainer(smoke(), tmp_path, progress=False)
+    run.train(until=2)
+    kept, part = weights(JointTrainer(smoke(), tmp_path, progress=False)), run._accumulate
+
+    def broken(*args):
+        found = part(*args)
+        next(p for p in run.system.parameters() if p.grad is not None).grad.flatten()[0] = math.nan
+        return found
+
+    monkeypatch.setattr(run, "_accumulate", broken)
+    with pytest.raises(FloatingPointError, match="step 3: a gradient is not finite"):
+        run.train()
+    assert same(kept, weights(JointTrainer(smoke(), tmp_path, progress=False)))
+
+
+@pytest.mark.parametrize("guidance, radius", [("noise", 12), ("pixelate", 60), ("blur", 1)])
+def test_a_strength_that_will_not_be_trained_is_refused_at_once(tmp_path, guidance, radius):
+    config = preset("continuous", guidance, radius, steps=1, pretrained="", pretrain_steps=0)
+    with pytest.raises(ValueError, match=f"guidance: {guidance} {radius}; .* pixelate 4 to 16"):
+        JointTrainer(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_killed_between_checkpoints(straight, tmp_path, monkeypatch):
     run = JointTrainer(smoke(), tmp_path, progress=False)
     step = run._joint_step
@@ -147,9 +193,21 @@ def test_a_batch_is_shared_evenly(tmp_path):
         JointTrainer(smoke(accumulate=3), tmp_path, progress=False)
 
 
-def test_half_precision(tmp_path):
-    run = JointTrainer(smoke(precision="bf16-mixed"), tmp_path, progress=False)
+def test_half_precision_rounds_the_arithmetic_only(tmp_path, monkeypatch):
+    seen, forward = [], room.JointStep.forward
+
+    def watched(step, batch, *rest):
+        losses, views = forward(step, batch, *rest)
+        enhanced = step.system.enhancer(batch.images[:1, :, :32, :32])
+        seen.append((batch.boxes.dtype, batch.keypoints.dtype, batch.images.dtype, enhanced.dtype))
+        return losses, views
+
+    monkeypatch.setattr(room.JointStep, "forward", watched)
+    run = JointTrainer(smoke(precision="bf16-mixed"), tmp_path / "a", progress=False)
     assert all(math.isfinite(line["total"]) for line in run.train(until=2))
+    assert set(seen) == {(torch.float32, torch.float32, torch.float32, seen[0][3])}
+    with pytest.raises(ValueError, match="precision: 16-mixed; allowed"):
+        JointTrainer(smoke(precision="16-mixed"), tmp_path / "b", progress=False)
 
 
 def test_two_processes_follow_one(tmp_path):

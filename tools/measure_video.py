@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from privnb.clips import ClipWriter, read_frames
 from privnb.coverage import Tally, covered
 from privnb.scenes import make_clip
-from privnb.system import PrivacySystem
+from privnb.system import PROTECT, PrivacySystem
 from privnb.video import ClipSettings, enhance_video
 
 
@@ -52,7 +52,7 @@ def judge(args, system, clip, records):
     tallies = {"clip": Tally(), "frame by frame": Tally(), "true boxes": Tally()}
     total = args.shots * args.length
     for scene, (_, image), line in tqdm(zip(shots(args), read_frames(clip), records), total=total, desc="judging", disable=args.quiet):
-        found, true = system.estimate(image).boxes, torch.from_numpy(np.asarray(scene.boxes, np.float32)).reshape(-1, 4)
+        found, true = system.estimate(image, PROTECT).boxes, torch.from_numpy(np.asarray(scene.boxes, np.float32)).reshape(-1, 4)
         squares = {"clip": json.loads(line), "frame by frame": {"squares": system.squares(found).tolist()},
                    "true boxes": {"squares": system.squares(true).tolist()}}
         for name, tally in tallies.items():
