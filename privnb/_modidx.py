@@ -1116,6 +1116,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'privnb.scenes.make_clip': ('scenes.html#make_clip', 'privnb/scenes.py'),
                                'privnb.scenes.make_scene': ('scenes.html#make_scene', 'privnb/scenes.py')},
             'privnb.sealed_clips': { 'privnb.sealed_clips._recovered': ('sealed_clips.html#_recovered', 'privnb/sealed_clips.py'),
+                                     'privnb.sealed_clips._seal_of': ('sealed_clips.html#_seal_of', 'privnb/sealed_clips.py'),
+                                     'privnb.sealed_clips.clip_seal': ('sealed_clips.html#clip_seal', 'privnb/sealed_clips.py'),
                                      'privnb.sealed_clips.recover_clip': ('sealed_clips.html#recover_clip', 'privnb/sealed_clips.py'),
                                      'privnb.sealed_clips.recovered_frames': ( 'sealed_clips.html#recovered_frames',
                                                                                'privnb/sealed_clips.py'),

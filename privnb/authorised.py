@@ -300,7 +300,8 @@ def sealing_options(
                          help="seal the original portraits for these public keys (files or "
                          "folders of *.pub)")
     command.add_argument("--seal-in", choices=("side", "png"), default="side", help="where the "
-                         "seal goes: NAME.seal beside the picture, or a chunk of the PNG (side)")
+                         "seal goes: NAME.seal beside the picture, or a chunk of the PNG (side); "
+                         "that of a clip is always NAME.mp4.seal beside it")
 
 
 def recovery_options(

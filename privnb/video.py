@@ -23,7 +23,7 @@ from .clips import WRITTEN, ClipInfo, ClipWriter, join, probe, read_frames
 from .coverage import covered, steadiness
 from .images import ImageError, write_file
 from .journal import Journal, file_mark
-from .sealed_clips import seal_clip, sealing_facts
+from .sealed_clips import clip_seal, seal_clip, sealing_facts
 from .system import PrivacySystem
 from .tracks import Covering, Tracker, lookahead
 
@@ -270,7 +270,7 @@ def _outputs(
     overwrite: bool,  # replace existing files
 ) -> dict:
     "Kind -> file that will be written. Raises: ImageError for one that must not be."
-    files = {"clip": out, **({"seal": out.with_suffix(".seal")} if recipients else {}),
+    files = {"clip": out, **({"seal": clip_seal(out)} if recipients else {}),
              **({"records": Path(records)} if records else {})}
     if out.suffix.lower() not in WRITTEN:
         raise ImageError(f"{out}: unknown ending; allowed are {', '.join(WRITTEN)}")

@@ -428,7 +428,7 @@ def sealed(tmp_path_factory, system):
 
 def test_portraits_come_back_exactly_from_a_coded_clip(sealed):
     folder, key, pictures = sealed
-    opened = [u for _, u in recovered_frames(folder / "b.mp4", folder / "b.seal", key)]
+    opened = [u for _, u in recovered_frames(folder / "b.mp4", folder / "b.mp4.seal", key)]
     assert len(opened) == 9
     for unsealed, picture in zip(opened, pictures):
         assert unsealed.portraits and not unsealed.exact
@@ -436,9 +436,24 @@ def test_portraits_come_back_exactly_from_a_coded_clip(sealed):
             assert (pixels == picture[y0:y1, x0:x1]).all() and (unsealed.image[y0:y1, x0:x1] == pixels).all()
 
 
+def test_a_photograph_and_a_clip_of_one_stem_keep_their_own_seals(sealed, tmp_path):
+    from privnb.authorised import side_file
+    from privnb.sealed_clips import clip_seal
+
+    folder, key, _ = sealed
+    assert (folder / "b.mp4.seal").exists() and clip_seal("x/b.mp4") != side_file("x/b.png") == side_file("x/b.mp4")
+    (tmp_path / "b.mp4").write_bytes((folder / "b.mp4").read_bytes())
+    (tmp_path / "b.seal").write_bytes(b"that of a photograph")
+    (tmp_path / "b.mp4.seal").write_bytes((folder / "b.mp4.seal").read_bytes())
+    recover_clip(tmp_path / "b.mp4", tmp_path / "c.mkv", key, tmp_path / "log")
+    assert (tmp_path / "b.seal").read_bytes() == b"that of a photograph"
+    (tmp_path / "b.mp4.seal").replace(tmp_path / "b.seal")  # as earlier versions named it
+    assert "portraits recovered" in recover_clip(tmp_path / "b.mp4", tmp_path / "d.mkv", key, tmp_path / "log")
+
+
 def test_flipped_bits_are_refused(sealed, tmp_path):
     folder, key, _ = sealed
-    content, rng = (folder / "b.seal").read_bytes(), random.Random(0)
+    content, rng = (folder / "b.mp4.seal").read_bytes(), random.Random(0)
     for _ in range(40):
         flipped, place = bytearray(content), rng.randrange(len(content))
         flipped[place] ^= 1 << rng.randrange(8)
@@ -451,7 +466,7 @@ def test_keys_can_be_changed_and_something_behind_the_end_is_refused(sealed, tmp
     from privnb.keyring import rewrap
 
     folder, key, _ = sealed
-    boris, content = new_key("Boris"), (folder / "b.seal").read_bytes()
+    boris, content = new_key("Boris"), (folder / "b.mp4.seal").read_bytes()
     (tmp_path / "b.seal").write_bytes(rewrap(content, key, [boris.public], [key.public.fingerprint]))
     assert len(list(recovered_frames(folder / "b.mp4", tmp_path / "b.seal", boris))) == 9
     with pytest.raises(SealError):
