@@ -506,6 +506,55 @@ def test_a_source_that_changed_is_not_sealed(tmp_path, system):
         seal_clip(tmp_path / "a.mkv", records, tmp_path / "a.seal", [new_key("Anna").public])
 
 
+def test_a_seal_is_written_for_the_frames_that_were_enhanced_only(tmp_path):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+
+    pictures, _ = moving(3)
+    written(tmp_path / "a.mkv", pictures)
+    records = [{"squares": [], "filled": [], **sealing_facts(p, p)} for p in [*pictures, pictures[2]]]
+    for count in (2, 4):
+        with pytest.raises(ImageError, match="another number of frames"):
+            seal_clip(tmp_path / "a.mkv", records[:count], tmp_path / "a.seal", [new_key("Anna").public])
+
+
+def test_boxes_inside_others_are_not_sealed_and_the_frame_comes_back_exactly(tmp_path):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+
+    key, squares = new_key("Anna"), [[20, 20, 40, 40], [10, 10, 80, 80], [70, 5, 100, 60], [10, 10, 80, 80]]
+    original = moving(1)[0][0]
+    enhanced = original.copy()
+    for x0, y0, x1, y1 in squares:
+        enhanced[y0:y1, x0:x1] = 9
+    record = {"squares": squares, "filled": [], **sealing_facts(original, enhanced)}
+    seal_clip(written(tmp_path / "a.mkv", [original]), [record], tmp_path / "s", [key.public])
+    (_, back), = recovered_frames(written(tmp_path / "b.mkv", [enhanced]), tmp_path / "s", key)
+    assert back.exact and (back.image == original).all()
+    assert [box for box, _ in back.portraits] == [(10, 10, 80, 80), (70, 5, 100, 60)]
+
+
+def test_more_than_a_seal_holds_is_refused_at_the_frame_and_by_the_writer(tmp_path, system):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+    from privnb.sealing import MOST_PORTRAITS
+
+    pictures, boxes = moving(4)
+    crowd = [[x, y, x + 1, y + 1] for x in range(0, 160, 2) for y in range(0, 96, 2)]
+
+    class Crowded(Told):
+        def enhance(self, image, boxes):
+            result = self.system.enhance(image, boxes)
+            result.record["filled"] = crowd
+            return result
+
+    assert len(crowd) > MOST_PORTRAITS
+    source, anna = written(tmp_path / "a.mkv", pictures), new_key("Anna").public
+    with pytest.raises(ImageError, match=r"a\.mkv: frame 0: more than a seal holds.*allowed are 1024"):
+        enhance_video(source, tmp_path / "b.mp4", Crowded(system, boxes), recipients=[anna], progress=False)
+    assert not list(tmp_path.glob("b.mp4*"))
+    records = [{"squares": [], "filled": crowd, **sealing_facts(p, p)} for p in pictures]
+    with pytest.raises(ImageError, match="frame 0: more than a seal holds"):
+        seal_clip(source, records, tmp_path / "a.seal", [anna])
+
+
 # what it must show
 
 def held(figures):
