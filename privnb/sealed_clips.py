@@ -16,7 +16,7 @@ import numpy as np
 
 from .audit import append
 from .authorised import SIDE, side_file
-from .clips import ClipInfo, ClipWriter, probe, read_frames
+from .clips import ClipInfo, ClipWriter, probe, read_frames, same_file
 from .container import SealDamaged, SealMissing
 from .images import ImageError
 from .keys import PrivateKey, SealError
@@ -129,6 +129,8 @@ def recover_clip(
 ) -> str:
     "Recover a clip, log first; returns how. Raises: SealError, ImageError."
     out, info, told = Path(out), probe(path), {"file": Path(path).name}
+    if same_file(out, path):
+        raise ImageError(f"{path}: its output {out} is the clip itself; choose another")
     if out.exists() and not overwrite:
         raise ImageError(f"{path}: {out} exists already and is kept (--overwrite replaces it)")
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.part.mkv")

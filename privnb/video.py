@@ -19,7 +19,7 @@ import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .clips import WRITTEN, ClipInfo, ClipWriter, join, probe, read_frames
+from .clips import WRITTEN, ClipInfo, ClipWriter, join, probe, read_frames, same_file
 from .coverage import covered, steadiness
 from .images import ImageError, write_file
 from .journal import Journal, file_mark
@@ -279,7 +279,7 @@ def _outputs(
     if out.suffix.lower() not in WRITTEN:
         raise ImageError(f"{out}: unknown ending; allowed are {', '.join(WRITTEN)}")
     for file in files.values():
-        if file.resolve() == Path(path).resolve():
+        if same_file(file, path):
             raise ImageError(f"{path}: its output {file} is the clip itself; choose another")
         if file.exists() and not overwrite:
             raise ImageError(f"{path}: {file} exists already and is kept (--overwrite replaces it)")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from fractions import Fraction
 from pathlib import Path
 
@@ -414,6 +415,23 @@ def test_refusals(tmp_path, system):
     assert told.frames == 3 and told.changed == 0 and report([]).frames == 0
 
 
+def test_an_output_that_is_an_input_is_refused_before_any_work(tmp_path):
+    from privnb.clip_commands import _each, clip_targets
+    from privnb.clips import same_file
+
+    for name in ("a.avi", "a.mp4", "b.mov"):
+        (tmp_path / name).write_bytes(name.encode())
+    worked, said = [], []
+    targets = clip_targets([tmp_path / "a.avi", tmp_path / "a.mp4", tmp_path / "b.mov"], tmp_path)
+    status = _each(targets, lambda path, target: worked.append((path.name, target.name)),
+                   lambda path, error: said.append(str(error)))
+    assert status == 1 and worked == [("a.mp4", "a_2.mp4"), ("b.mov", "b.mp4")]
+    assert len(said) == 1 and "a.avi: its output" in said[0] and (tmp_path / "a.mp4").read_bytes() == b"a.mp4"
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    assert same_file(tmp_path / "link.mp4", tmp_path / "a.mp4") and same_file(tmp_path / "none", tmp_path / "x" / ".." / "none")
+    assert not same_file(tmp_path / "a.avi", tmp_path / "a.mp4") and not same_file(tmp_path / "none", tmp_path / "a.mp4")
+
+
 # seals
 
 @pytest.fixture(scope="module")
@@ -449,6 +467,21 @@ def test_a_photograph_and_a_clip_of_one_stem_keep_their_own_seals(sealed, tmp_pa
     assert (tmp_path / "b.seal").read_bytes() == b"that of a photograph"
     (tmp_path / "b.mp4.seal").replace(tmp_path / "b.seal")  # as earlier versions named it
     assert "portraits recovered" in recover_clip(tmp_path / "b.mp4", tmp_path / "d.mkv", key, tmp_path / "log")
+
+
+def test_a_recovered_clip_never_replaces_the_protected_one(sealed, tmp_path):
+    from privnb.clip_commands import recover_clips
+    from privnb.keys import write_key
+
+    folder, key, _ = sealed
+    for name in ("b.mkv", "b.mkv.seal"):
+        (tmp_path / name).write_bytes((folder / name.replace("mkv", "mp4")).read_bytes())
+    before, said = (tmp_path / "b.mkv").read_bytes(), []
+    args = Namespace(key=write_key(key, tmp_path, None, "anna"), out=tmp_path, log=None, side=None, overwrite=True)
+    assert recover_clips(args, [tmp_path / "b.mkv"], lambda path, error: said.append(str(error))) == 1
+    assert "one of the clips that are read" in said[0] and (tmp_path / "b.mkv").read_bytes() == before
+    with pytest.raises(ImageError, match="the clip itself"):
+        recover_clip(tmp_path / "b.mkv", tmp_path / "b.mkv", key, tmp_path / "log", overwrite=True)
 
 
 def test_flipped_bits_are_refused(sealed, tmp_path):
