@@ -8,6 +8,8 @@ __all__ = ['SIDE', 'SIGNATURE', 'LARGEST', 'keys_new', 'keys_show', 'side_file',
 
 # %% ../nbs/16f_authorised.ipynb #16-004
 import argparse
+import json
+import re
 import sys
 import tempfile
 from contextlib import suppress
@@ -266,30 +268,50 @@ def _put_back(
     whole = into_png(content, sealed) if content.startswith(SIGNATURE) else sealed
     write_whole(path, whole, overwrite=True)
 
+# %% ../nbs/16f_authorised.ipynb #16-056
+def _plain(
+    value: str | int | bool | None,  # told in a log
+) -> str:
+    "On one line, in ASCII: bare where it is one plain word, else quoted and escaped."
+    text = str(value)
+    return text if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) else json.dumps(text)
+
+
+def _told(
+    entry,  # `Entry`
+    who,  # `PublicKey` that signed it, named as it is to be shown
+) -> str:
+    "A line of a log for a reader."
+    facts = entry.facts
+    rest = {k: v for k, v in facts.items() if k in ("file", "exact", "portraits", "why", "who")}
+    told = ", ".join(f"{k} {_plain(v)}" for k, v in rest.items())
+    return (f"{facts['number']:>5}  {_plain(facts['time'])}  {_plain(who.name)} "
+            f"{who.fingerprint[:8]}  {_plain(facts['action'])}  {told}")
+
 # %% ../nbs/16f_authorised.ipynb #16-027
 def audit(
     args: argparse.Namespace,  # path, ring, head
 ) -> int:
-    "Show and verify a log; 0 when it holds and every signer is known, else 1."
+    "Show and verify a log; 0 when it holds and every signer is known by that name, else 1."
     from privnb.audit import verify
     from privnb.keyring import Keyring
     from privnb.keys import parse_public
 
-    ring = Keyring.read(args.ring) if args.ring else ()
-    verdict = verify(args.path, ring, args.head)
+    ring = Keyring.read(args.ring) if args.ring else Keyring()
+    verdict, wrong = verify(args.path, ring, args.head), {}
     for entry in verdict.entries:
-        facts, who = entry.facts, parse_public(entry.facts["key"])
-        rest = {k: v for k, v in facts.items() if k in ("file", "exact", "portraits", "why", "who")}
-        told = ", ".join(f"{k} {v}" for k, v in rest.items())
-        print(f"{facts['number']:>5}  {facts['time']}  {who.name} {who.fingerprint[:8]}  "
-              f"{facts['action']}  {told}")
-    for name in verdict.strangers.values():
-        print(f"privnb: {args.path}: signed by a key that is not on the ring: {name}",
-              file=sys.stderr)
-    if not verdict.whole:
-        print(f"privnb: {args.path}: line {verdict.broken} {verdict.why}", file=sys.stderr)
+        signed = parse_public(entry.facts["key"])
+        known = ring.keys.get(signed.fingerprint, signed)
+        print(_told(entry, known))
+        if known.name != signed.name:
+            wrong.setdefault(known.name + signed.name, f"line {entry.facts['number']} gives the "
+                             f"name {_plain(signed.name)} to the key of {_plain(known.name)}")
+    wrong = [*wrong.values(), *(f"signed by a key that is not on the ring: {_plain(name)}"
+                                for name in verdict.strangers.values())]
+    for why in wrong if verdict.whole else [*wrong, f"line {verdict.broken} {verdict.why}"]:
+        print(f"privnb: {args.path}: {why}", file=sys.stderr)
     print(f"{len(verdict.entries)} lines hold; note this hash elsewhere: {verdict.head}")
-    return int(not verdict.whole or bool(verdict.strangers))
+    return int(not verdict.whole or bool(wrong))
 
 # %% ../nbs/16f_authorised.ipynb #16-029
 def sealing_options(
