@@ -83,6 +83,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'privnb.authorised': { 'privnb.authorised._changing': ('authorised.html#_changing', 'privnb/authorised.py'),
                                    'privnb.authorised._each': ('authorised.html#_each', 'privnb/authorised.py'),
                                    'privnb.authorised._head': ('authorised.html#_head', 'privnb/authorised.py'),
+                                   'privnb.authorised._is_sealed': ('authorised.html#_is_sealed', 'privnb/authorised.py'),
                                    'privnb.authorised._open_logged': ('authorised.html#_open_logged', 'privnb/authorised.py'),
                                    'privnb.authorised._plain': ('authorised.html#_plain', 'privnb/authorised.py'),
                                    'privnb.authorised._put_back': ('authorised.html#_put_back', 'privnb/authorised.py'),

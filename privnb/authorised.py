@@ -217,19 +217,31 @@ def _recover(
 def _sealed_files(
     paths: list,  # files and folders
 ) -> list:
-    "Each file that is named, and in folders each that is sealed."
+    "Each file that is named, and in folders each that is sealed. Raises: SealError where none is."
     from privnb.keys import SealError
 
     found = []
     for path in map(Path, paths):
-        inside = sorted([*path.glob(f"*{SIDE}"), *path.glob("*.png")]) if path.is_dir() else [path]
-        for file in inside:
-            try:
-                if not path.is_dir() or file.suffix == SIDE or _seal_in(file):
-                    found.append(file)
-            except SealError:
-                continue
+        inside = list(filter(_is_sealed, sorted(path.iterdir()))) if path.is_dir() else [path]
+        if not inside:
+            raise SealError(f"{path}: no sealed file in this folder (its subfolders are not "
+                            "looked into)")
+        found += inside
     return found
+
+
+def _is_sealed(
+    path: Path,  # a file in a folder
+) -> bool:
+    "Whether it is a side file, or a PNG with a seal; a damaged one counts, and is named later."
+    from privnb.container import SealMissing
+    from privnb.keys import SealError
+
+    ending = path.suffix.lower()
+    try:
+        return path.is_file() and (ending == SIDE or ending == ".png" and bool(_seal_in(path)))
+    except SealError as error:
+        return not isinstance(error, SealMissing)
 
 # %% ../nbs/16f_authorised.ipynb #16-024
 def keys_change(
