@@ -249,6 +249,8 @@ def join(
                         packet.pts = packet.dts = next(stamps)
                         whole.mux(packet)
                         count += 1
+        if next(stamps, None) is not None:
+            raise ValueError(f"more time stamps than their {count} frames")
     except Exception as error:
         raise ImageError(f"{out}: the parts do not fit together ({_cause(error)})") from error
     return count

@@ -271,6 +271,14 @@ def test_join_refuses_too_few_stamps(tmp_path):
         join([tmp_path / "a.mkv"], [0, 1], Fraction(1, 12), tmp_path / "b.mkv")
 
 
+def test_join_refuses_too_many_stamps(tmp_path):
+    pictures, _ = moving(4)
+    written(tmp_path / "a.mkv", pictures)
+    with pytest.raises(ImageError, match="do not fit.*more time stamps than their 4 frames"):
+        join([tmp_path / "a.mkv"], iter(range(5)), Fraction(1, 12), tmp_path / "b.mkv")
+    assert join([tmp_path / "a.mkv"], iter(range(4)), Fraction(1, 12), tmp_path / "b.mkv") == 4
+
+
 # the journal
 
 def test_a_journal_of_other_work_is_refused_and_a_damaged_one_too(tmp_path):
@@ -291,6 +299,30 @@ def test_a_part_without_its_frames_does_not_count(tmp_path):
     journal.video(1).unlink()
     again = Journal(tmp_path / "w", {})
     assert (again.parts, again.done, again.read) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b'{"found": [[]], "rec', b"\xff"])
+def test_a_part_whose_json_is_cut_is_made_again(tmp_path, content):
+    journal = Journal(tmp_path / "w", {})
+    for k in range(3):
+        journal.open_video().write_bytes(b"x")
+        journal.finish([[k]], [{"frame": k}])
+    (tmp_path / "w" / "000001.json").write_bytes(content)
+    again = Journal(tmp_path / "w", {})
+    assert (again.parts, again.done, again.read) == (1, 1, 1)
+    again.open_video().write_bytes(b"y")
+    again.finish([[1]], [{"frame": 1}])
+    assert list(again.records()) == [{"frame": k} for k in range(3)] and list(again.found()) == [[0], [1], [2]]
+
+
+def test_a_part_lies_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    done, sync, move = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("sync") or sync(file))
+    journal = Journal(tmp_path / "w", {})
+    journal.open_video().write_bytes(b"x")
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append(Path(new).name) or move(old, new))
+    journal.finish([[]], [{}])
+    assert done == ["open.json", "sync", "000000.mkv", "sync", "000000.json"]
 
 
 # the whole way
