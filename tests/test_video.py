@@ -245,6 +245,28 @@ def test_uneven_time_stamps_are_kept_and_sound_is_not(tmp_path, system):
         assert [s.type for s in container.streams] == ["video"]
 
 
+def stamped(path, stamps, unit, rate=24):
+    with ClipWriter(path, (16, 16), rate, unit) as writer:
+        for t, pts in enumerate(stamps):
+            writer.write(np.full((16, 16, 3), t % 256, np.uint8), pts)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_rate_is_that_of_the_fast_part_and_an_even_one_stays(tmp_path, ending):
+    "4 s at 5 frames a second, then 1.3 s at 62.5: what covers promise in seconds must hold in both."
+    unit, slow, fast = Fraction(1, 90_000), [18_000 * t for t in range(20)], [360_000 + 1440 * t for t in range(81)]
+    uneven = probe(stamped(tmp_path / f"a.{ending}", slow + fast, unit))
+    assert 62 < uneven.rate <= 64 and lookahead(Covering(), uneven.rate) / 62.5 >= Covering.ahead
+    stumbled = [3600 * t for t in range(200)] + [720_000 + 90 * t for t in range(600)]  # hundreds in one moment
+    assert probe(stamped(tmp_path / f"b.{ending}", stumbled, unit, 25)).rate <= 150
+    for rate in (Fraction(24), Fraction(30_000, 1001), Fraction(25, 2), Fraction(1, 2)):
+        even = stamped(tmp_path / f"c.{ending}", range(40), 1 / rate, float(rate))
+        assert probe(even).rate == float(rate)
+    assert probe(stamped(tmp_path / "d.mkv", [round(1000 * t / 60) for t in range(90)], Fraction(1, 1000), 60)).rate == 60
+    assert probe(stamped(tmp_path / "e.mkv", [0], unit)).rate == 24
+
+
 @pytest.mark.parametrize("content", [b"", b"no clip", bytes(2000), b"\0\0\0\x18ftypmp42" + bytes(500)])
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
