@@ -184,6 +184,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'privnb.clips._cause': ('clips.html#_cause', 'privnb/clips.py'),
                               'privnb.clips._fastest': ('clips.html#_fastest', 'privnb/clips.py'),
                               'privnb.clips._open': ('clips.html#_open', 'privnb/clips.py'),
+                              'privnb.clips._packets': ('clips.html#_packets', 'privnb/clips.py'),
                               'privnb.clips._stamps': ('clips.html#_stamps', 'privnb/clips.py'),
                               'privnb.clips._stream': ('clips.html#_stream', 'privnb/clips.py'),
                               'privnb.clips._upright': ('clips.html#_upright', 'privnb/clips.py'),

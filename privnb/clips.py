@@ -35,7 +35,7 @@ class ClipInfo:
     time_base: Fraction  # unit of time stamps, seconds
     frames: int  # how many it claims; an estimate where it does not say, 0 where nothing is known
 
-
+# %% ../nbs/18b_clips.ipynb #18-038
 def is_clip(
     path: str | Path,  # a file
 ) -> bool:
@@ -119,6 +119,18 @@ def read_frames(
         raise ImageError(f"{path}: holds no frame")
 
 # %% ../nbs/18b_clips.ipynb #18-037
+def _stamps(
+    container,  # PyAV's
+    stream,  # its video
+) -> Iterator[int]:
+    "Time stamps of all packets, up to the first damage; they need not come in order."
+    with suppress(Exception):
+        for packet in container.demux(stream):
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None:
+                yield stamp
+
+# %% ../nbs/18b_clips.ipynb #18-039
 def _fastest(
     container,  # PyAV's
     stream,  # its video
@@ -134,18 +146,6 @@ def _fastest(
     unit = float(stream.time_base)
     least, most = (float((frames / (ticks + more)).max()) / unit for more in (1, 0))
     return rate if least <= rate else max(rate, min(most, FASTEST))
-
-
-def _stamps(
-    container,  # PyAV's
-    stream,  # its video
-) -> Iterator[int]:
-    "Time stamps of all packets, up to the first damage; they need not come in order."
-    with suppress(Exception):
-        for packet in container.demux(stream):
-            stamp = packet.dts if packet.pts is None else packet.pts
-            if stamp is not None:
-                yield stamp
 
 # %% ../nbs/18b_clips.ipynb #18-012
 def probe(
@@ -260,6 +260,18 @@ def close(
                 for packet in self.stream.encode(None):
                     container.mux(packet)
 
+# %% ../nbs/18b_clips.ipynb #18-040
+def _packets(
+    parts: list,  # clips, in order
+) -> Iterator[tuple]:
+    "Every packet of all parts, after the stream that it comes from."
+    import av
+
+    for part in parts:
+        with av.open(str(part)) as piece:
+            source = piece.streams.video[0]
+            yield from ((source, p) for p in piece.demux(source) if p.dts is not None)
+
 # %% ../nbs/18b_clips.ipynb #18-023
 def join(
     parts: list,  # clips of one size and codec, in order
@@ -273,15 +285,12 @@ def join(
     count, stream, stamps = 0, None, iter(stamps)
     try:
         with av.open(str(out), "w") as whole:
-            for part in parts:
-                with av.open(str(part)) as piece:
-                    source = piece.streams.video[0]
-                    stream = stream or whole.add_stream_from_template(source)
-                    for packet in (p for p in piece.demux(source) if p.dts is not None):
-                        packet.stream, packet.time_base = stream, time_base
-                        packet.pts = packet.dts = next(stamps)
-                        whole.mux(packet)
-                        count += 1
+            for source, packet in _packets(parts):
+                stream = stream or whole.add_stream_from_template(source)
+                packet.stream, packet.time_base = stream, time_base
+                packet.pts = packet.dts = next(stamps)
+                whole.mux(packet)
+                count += 1
         if next(stamps, None) is not None:
             raise ValueError(f"more time stamps than their {count} frames")
     except Exception as error:

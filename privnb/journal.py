@@ -91,6 +91,14 @@ def video(
     "Where its frames lie once it is whole."
     return self.folder / f"{number:06d}.mkv"
 
+
+@patch
+def open_video(
+    self: Journal,
+) -> Path:
+    "Where the frames of the next part are written."
+    return self.folder / "open.mkv"
+
 # %% ../nbs/18c_journal.ipynb #18-028
 def _to_disk(
     path: Path,  # a file that is written
@@ -100,14 +108,6 @@ def _to_disk(
         os.fsync(file.fileno())
 
 # %% ../nbs/18c_journal.ipynb #18-014
-@patch
-def open_video(
-    self: Journal,
-) -> Path:
-    "Where the frames of the next part are written."
-    return self.folder / "open.mkv"
-
-
 @patch
 def finish(
     self: Journal,

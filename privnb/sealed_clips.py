@@ -129,14 +129,12 @@ def recover_clip(
 ) -> str:
     "Recover a clip, log first; returns how. Raises: SealError, ImageError."
     out, info, told = Path(out), probe(path), {"file": Path(path).name}
-    if same_file(out, path):
-        raise ImageError(f"{path}: its output {out} is the clip itself; choose another")
-    if out.exists() and not overwrite:
-        raise ImageError(f"{path}: {out} exists already and is kept (--overwrite replaces it)")
+    if out.exists() and (not overwrite or same_file(out, path)):
+        raise ImageError(f"{path}: {out} exists already and is kept (--overwrite replaces it, but "
+                         "never the protected clip itself)")
     temporary = out.with_name(f".{out.stem}.{os.getpid()}.part.mkv")
-    seal = side or _seal_of(path)
     try:
-        exact, portraits = _recovered(path, seal, key, info, temporary)
+        exact, portraits = _recovered(path, side or _seal_of(path), key, info, temporary)
         append(log, key, "recover", exact=exact, portraits=portraits, **told)
         os.replace(temporary, out)
     except SealError as error:
