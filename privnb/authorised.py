@@ -8,6 +8,8 @@ __all__ = ['SIDE', 'SIGNATURE', 'LARGEST', 'keys_new', 'keys_show', 'side_file',
 
 # %% ../nbs/16f_authorised.ipynb #16-004
 import argparse
+import json
+import re
 import sys
 import tempfile
 from contextlib import suppress
@@ -215,19 +217,31 @@ def _recover(
 def _sealed_files(
     paths: list,  # files and folders
 ) -> list:
-    "Each file that is named, and in folders each that is sealed."
+    "Each file that is named, and in folders each that is sealed. Raises: SealError where none is."
     from privnb.keys import SealError
 
     found = []
     for path in map(Path, paths):
-        inside = sorted([*path.glob(f"*{SIDE}"), *path.glob("*.png")]) if path.is_dir() else [path]
-        for file in inside:
-            try:
-                if not path.is_dir() or file.suffix == SIDE or _seal_in(file):
-                    found.append(file)
-            except SealError:
-                continue
+        inside = list(filter(_is_sealed, sorted(path.iterdir()))) if path.is_dir() else [path]
+        if not inside:
+            raise SealError(f"{path}: no sealed file in this folder (its subfolders are not "
+                            "looked into)")
+        found += inside
     return found
+
+
+def _is_sealed(
+    path: Path,  # a file in a folder
+) -> bool:
+    "Whether it is a side file, or a PNG with a seal; a damaged one counts, and is named later."
+    from privnb.container import SealMissing
+    from privnb.keys import SealError
+
+    ending = path.suffix.lower()
+    try:
+        return path.is_file() and (ending == SIDE or ending == ".png" and bool(_seal_in(path)))
+    except SealError as error:
+        return not isinstance(error, SealMissing)
 
 # %% ../nbs/16f_authorised.ipynb #16-024
 def keys_change(
@@ -266,30 +280,50 @@ def _put_back(
     whole = into_png(content, sealed) if content.startswith(SIGNATURE) else sealed
     write_whole(path, whole, overwrite=True)
 
+# %% ../nbs/16f_authorised.ipynb #16-056
+def _plain(
+    value: str | int | bool | None,  # told in a log
+) -> str:
+    "On one line, in ASCII: bare where it is one plain word, else quoted and escaped."
+    text = str(value)
+    return text if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) else json.dumps(text)
+
+
+def _told(
+    entry,  # `Entry`
+    who,  # `PublicKey` that signed it, named as it is to be shown
+) -> str:
+    "A line of a log for a reader."
+    facts = entry.facts
+    rest = {k: v for k, v in facts.items() if k in ("file", "exact", "portraits", "why", "who")}
+    told = ", ".join(f"{k} {_plain(v)}" for k, v in rest.items())
+    return (f"{facts['number']:>5}  {_plain(facts['time'])}  {_plain(who.name)} "
+            f"{who.fingerprint[:8]}  {_plain(facts['action'])}  {told}")
+
 # %% ../nbs/16f_authorised.ipynb #16-027
 def audit(
     args: argparse.Namespace,  # path, ring, head
 ) -> int:
-    "Show and verify a log; 0 when it holds and every signer is known, else 1."
+    "Show and verify a log; 0 when it holds and every signer is known by that name, else 1."
     from privnb.audit import verify
     from privnb.keyring import Keyring
     from privnb.keys import parse_public
 
-    ring = Keyring.read(args.ring) if args.ring else ()
-    verdict = verify(args.path, ring, args.head)
+    ring = Keyring.read(args.ring) if args.ring else Keyring()
+    verdict, wrong = verify(args.path, ring, args.head), {}
     for entry in verdict.entries:
-        facts, who = entry.facts, parse_public(entry.facts["key"])
-        rest = {k: v for k, v in facts.items() if k in ("file", "exact", "portraits", "why", "who")}
-        told = ", ".join(f"{k} {v}" for k, v in rest.items())
-        print(f"{facts['number']:>5}  {facts['time']}  {who.name} {who.fingerprint[:8]}  "
-              f"{facts['action']}  {told}")
-    for name in verdict.strangers.values():
-        print(f"privnb: {args.path}: signed by a key that is not on the ring: {name}",
-              file=sys.stderr)
-    if not verdict.whole:
-        print(f"privnb: {args.path}: line {verdict.broken} {verdict.why}", file=sys.stderr)
+        signed = parse_public(entry.facts["key"])
+        known = ring.keys.get(signed.fingerprint, signed)
+        print(_told(entry, known))
+        if known.name != signed.name:
+            wrong.setdefault(known.name + signed.name, f"line {entry.facts['number']} gives the "
+                             f"name {_plain(signed.name)} to the key of {_plain(known.name)}")
+    wrong = [*wrong.values(), *(f"signed by a key that is not on the ring: {_plain(name)}"
+                                for name in verdict.strangers.values())]
+    for why in wrong if verdict.whole else [*wrong, f"line {verdict.broken} {verdict.why}"]:
+        print(f"privnb: {args.path}: {why}", file=sys.stderr)
     print(f"{len(verdict.entries)} lines hold; note this hash elsewhere: {verdict.head}")
-    return int(not verdict.whole or bool(verdict.strangers))
+    return int(not verdict.whole or bool(wrong))
 
 # %% ../nbs/16f_authorised.ipynb #16-029
 def sealing_options(
@@ -300,7 +334,8 @@ def sealing_options(
                          help="seal the original portraits for these public keys (files or "
                          "folders of *.pub)")
     command.add_argument("--seal-in", choices=("side", "png"), default="side", help="where the "
-                         "seal goes: NAME.seal beside the picture, or a chunk of the PNG (side)")
+                         "seal goes: NAME.seal beside the picture, or a chunk of the PNG (side); "
+                         "that of a clip is always NAME.mp4.seal beside it")
 
 
 def recovery_options(

@@ -52,9 +52,15 @@ def _each(
     complain,  # called with the input and the error
 ) -> int:
     "Do all clips; returns the exit status, 1 when any failed."
+    from privnb.clips import same_file
+    from privnb.images import ImageError
+
     failed = 0
     for path, target in targets.items():
         try:
+            if any(same_file(target, other) for other in targets):
+                raise ImageError(f"{path}: its output {target} is one of the clips that are read; "
+                                 "choose another folder")
             target.parent.mkdir(parents=True, exist_ok=True)
             print(f"{path} -> {target}: {work(path, target)}")
         except Exception as error:

@@ -66,20 +66,20 @@ def _whole(
 ) -> Iterator[dict]:
     "The parts that are whole, in order; one in memory at a time."
     number = 0
-    while self.video(number).is_file() and (text := self._text(number)) is not None:
-        yield json.loads(text)
+    while self.video(number).is_file() and (part := self._part(number)) is not None:
+        yield part
         number += 1
 
 
 @patch
-def _text(
+def _part(
     self: Journal,
     number: int,  # of a part
-) -> str | None:
-    "The part's JSON, if it is there."
+) -> dict | None:
+    "What the part's JSON file holds, if it is there and whole."
     try:
-        return (self.folder / f"{number:06d}.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return json.loads((self.folder / f"{number:06d}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
 
 # %% ../nbs/18c_journal.ipynb #18-012
@@ -91,7 +91,7 @@ def video(
     "Where its frames lie once it is whole."
     return self.folder / f"{number:06d}.mkv"
 
-# %% ../nbs/18c_journal.ipynb #18-014
+
 @patch
 def open_video(
     self: Journal,
@@ -99,7 +99,15 @@ def open_video(
     "Where the frames of the next part are written."
     return self.folder / "open.mkv"
 
+# %% ../nbs/18c_journal.ipynb #18-028
+def _to_disk(
+    path: Path,  # a file that is written
+) -> None:
+    "Wait until it lies on the disk, and not in a memory that a power cut empties."
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
+# %% ../nbs/18c_journal.ipynb #18-014
 @patch
 def finish(
     self: Journal,
@@ -107,12 +115,16 @@ def finish(
     records: list,  # of every frame that was written in it
 ) -> None:
     "The next part is whole."
+    text = json.dumps({"found": found, "records": records}, separators=(",", ":"))
+    rows = self.folder / "open.json"
+    write_file(rows, text, overwrite=True)
     try:
-        os.replace(self.open_video(), self.video(self.parts))
+        for written, final in ((self.open_video(), self.video(self.parts)),
+                               (rows, self.folder / f"{self.parts:06d}.json")):
+            _to_disk(written)
+            os.replace(written, final)
     except OSError as error:
         raise ImageError(f"{self.folder}: {(error.strerror or str(error)).lower()}") from error
-    text = json.dumps({"found": found, "records": records}, separators=(",", ":"))
-    write_file(self.folder / f"{self.parts:06d}.json", text, overwrite=True)
     self.parts, self.done, self.read = self.parts + 1, self.done + len(records), \
         self.read + len(found)
 

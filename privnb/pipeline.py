@@ -156,6 +156,18 @@ def _picture(
     stage_chart(content["pipeline"], title).savefig(place, dpi=120, format="png")
     return place.getvalue()
 
+# %% ../nbs/14b_pipeline.ipynb #14-040
+def _files_free(
+    args: argparse.Namespace,  # of `privnb profile`: json, pipeline, overwrite
+) -> None:
+    "Raises: ValueError, before anything is measured, for a file that must not be replaced."
+    chart = [Path(args.json).with_suffix(".png")] if args.json and args.pipeline else []
+    for path in [Path(args.json), *chart] if args.json else []:
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path}: exists already and is kept (--overwrite replaces it)")
+    if chart and chart[0] == Path(args.json):
+        raise ValueError(f"{args.json}: the chart beside it would have this name; choose another")
+
 # %% ../nbs/14b_pipeline.ipynb #14-029
 def run_profile(
     args: argparse.Namespace,  # of `privnb profile`
@@ -166,8 +178,7 @@ def run_profile(
     from privnb.profiling import machine, tidy
     from privnb.system import PrivacySystem
 
-    if args.json and Path(args.json).exists() and not args.overwrite:
-        raise ValueError(f"{args.json}: exists already and is kept (--overwrite replaces it)")
+    _files_free(args)
     system, state = PrivacySystem.load(args.system), machine(args.threads)
     rows = [profile_part(system, args.part, args.backend, args.size, args.batch, args.threads,
                          args.seconds)]

@@ -66,6 +66,16 @@ def _shared(
     x1, y1 = max(min(one[2], other[2]), x0), max(min(one[3], other[3]), y0)
     return tuple(np.s_[y0 - box[1]:y1 - box[1], x0 - box[0]:x1 - box[0]] for box in (one, other))
 
+
+def _within_limits(
+    boxes: list,  # x0, y0, x1, y1 in pixels, of one frame
+) -> None:
+    "Raises: ValueError for more than a reader takes: a seal of them would open for nobody."
+    pixels = sum(map(_area, boxes))
+    if len(boxes) > MOST_PORTRAITS or pixels > MOST_PIXELS:
+        raise ValueError(f"record: {len(boxes)} boxes of {pixels} pixels; allowed "
+                         f"are {MOST_PORTRAITS} of {MOST_PIXELS} together")
+
 # %% ../nbs/16c_sealing.ipynb #16-014
 def _outside(
     boxes: list,  # x0, y0, x1, y1 in pixels
@@ -88,9 +98,7 @@ def _records(
     name, boxes = picture_hash(enhanced), places(record, enhanced.shape)
     if original.shape != enhanced.shape or original.dtype != np.uint8:
         raise ValueError(f"original: {original.shape}; allowed is {enhanced.shape}, uint8")
-    if len(boxes) > MOST_PORTRAITS or sum(map(_area, boxes)) > MOST_PIXELS:
-        raise ValueError(f"record: {len(boxes)} boxes of {sum(map(_area, boxes))} pixels; allowed "
-                         f"are {MOST_PORTRAITS} of {MOST_PIXELS} together")
+    _within_limits(boxes)
     outside = _outside(boxes, original.shape)
     if (original[outside] != enhanced[outside]).any():
         raise ValueError("original: differs from the enhanced picture outside the boxes of record")

@@ -19,11 +19,11 @@ import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .clips import WRITTEN, ClipInfo, ClipWriter, join, probe, read_frames
+from .clips import WRITTEN, ClipInfo, ClipWriter, join, probe, read_frames, same_file
 from .coverage import covered, steadiness
 from .images import ImageError, write_file
 from .journal import Journal, file_mark
-from .sealed_clips import seal_clip, sealing_facts
+from .sealed_clips import clip_seal, seal_clip, sealed_boxes, sealing_facts
 from .system import PrivacySystem
 from .tracks import Covering, Tracker, lookahead
 
@@ -69,12 +69,15 @@ class _Work:
 
     def __init__(
         self,
+        path: str | Path,  # the clip
         system: PrivacySystem,  # that enhances
         settings: ClipSettings,  # how
         journal: Journal,  # of what is done
         info: ClipInfo,  # of the clip
+        sealed: bool = False,  # a seal will be written
     ):
-        self.system, self.settings, self.journal, self.info = system, settings, journal, info
+        self.path, self.system, self.settings, self.sealed = path, system, settings, sealed
+        self.journal, self.info = journal, info
         self.tracker = Tracker(info.shape, info.rate, settings.rules)
         self.waiting, self.number = deque(), 0  # frames not covered yet; number of the first
         self.found, self.records, self.past = [], [], journal.found()
@@ -121,6 +124,8 @@ def protect(
     covers = self.tracker.covers(number)
     boxes = np.array([cover.box for cover in covers], np.float32).reshape(-1, 4)
     result = self.system.enhance(image, boxes)
+    if self.sealed:
+        sealed_boxes(result.record, image.shape, f"{self.path}: frame {number}")
     if self.writer is None:
         self.writer, self.before = self._part(), None
     self.writer.write(result.image)
@@ -154,13 +159,12 @@ def close_part(
 @patch
 def run(
     self: _Work,
-    path: str | Path,  # the clip
     progress: bool,  # show a bar with the time left
 ) -> None:
     "All frames."
     total = max(self.info.frames, self.journal.done) or None
-    with tqdm(total=total, unit="frame", disable=not progress, desc=Path(path).name) as bar:
-        for pts, image in read_frames(path):
+    with tqdm(total=total, unit="frame", disable=not progress, desc=Path(self.path).name) as bar:
+        for pts, image in read_frames(self.path):
             self.take(pts, image)
             bar.update(self.number - bar.n)
         while self.waiting:
@@ -253,7 +257,7 @@ def enhance_video(
     out = Path(out)
     files, info = _outputs(path, out, recipients, records, overwrite), probe(path)
     journal = Journal(out.with_name(f".{out.name}.work"), _facts(path, system, settings))
-    _Work(system, settings, journal, info).run(path, progress)
+    _Work(path, system, settings, journal, info, bool(recipients)).run(progress)
     told = report(journal.records())
     if not told.people and not told.loose and not allow_empty:
         journal.remove()
@@ -270,12 +274,12 @@ def _outputs(
     overwrite: bool,  # replace existing files
 ) -> dict:
     "Kind -> file that will be written. Raises: ImageError for one that must not be."
-    files = {"clip": out, **({"seal": out.with_suffix(".seal")} if recipients else {}),
+    files = {"clip": out, **({"seal": clip_seal(out)} if recipients else {}),
              **({"records": Path(records)} if records else {})}
     if out.suffix.lower() not in WRITTEN:
         raise ImageError(f"{out}: unknown ending; allowed are {', '.join(WRITTEN)}")
     for file in files.values():
-        if file.resolve() == Path(path).resolve():
+        if same_file(file, path):
             raise ImageError(f"{path}: its output {file} is the clip itself; choose another")
         if file.exists() and not overwrite:
             raise ImageError(f"{path}: {file} exists already and is kept (--overwrite replaces it)")

@@ -238,3 +238,34 @@ def test_the_command_says_where_a_log_breaks(log, tmp_path, capsys):
     assert run(written(tmp_path, lines(log)[1:])) == 1
     assert "line 1 is number 2; 1 was to follow" in capsys.readouterr().err
     assert run(written(tmp_path, lines(log)[:3]), "--head", audit.verify(log).head) == 1
+
+
+def shown(path, *words):
+    whole = argparse.ArgumentParser()
+    authorised.add_audit(whole.add_subparsers())
+    args = whole.parse_args(["audit", str(path), *words])
+    return args.run(args)
+
+
+def test_what_a_log_tells_stays_on_its_line(tmp_path, capsys):
+    "Line breaks, escape sequences, marks of direction and bytes that are no text, in a file name and elsewhere."
+    path = tmp_path / "log"
+    forged = "a.png\n    2  2027-01-01T00:00:00+00:00  Boris 00000000  recover  file b.png"
+    for name in (forged, "\x1b[2J\x1b[1A.png", "\u202egnp.a", "b\udcff.png", "a.png, exact True", "\x85\u2028"):
+        append(path, ANNA, "recover", file=name, exact=False)
+    append(path, replace(ANNA, name="Anna B"), "refuse\r")
+    assert shown(path) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 8 and out.isascii() and set(out) - set("\n") <= set(map(chr, range(32, 127)))
+    assert r'file "b\udcff.png"' in out and 'file "a.png, exact True"' in out and '"Anna B"' in out
+
+
+def test_the_rings_name_is_shown_and_another_one_complained_about(tmp_path, capsys):
+    path = tmp_path / "log"
+    append(path, ANNA, "recover")
+    append(path, replace(ANNA, name="Boris"), "recover")
+    assert shown(path) == 0 and "Boris" in capsys.readouterr().out
+    assert shown(path, "--ring", ANNA.public.line) == 1
+    told = capsys.readouterr()
+    assert told.out.count("Anna") == 2 and "Boris" not in told.out
+    assert "line 2 gives the name Boris to the key of Anna" in told.err

@@ -127,15 +127,17 @@ def test_a_log_that_was_cut_is_refused():
             parse_trtexec(cut)
 
 
-def test_tegrastats_of_three_boards():
+def test_tegrastats_of_four_boards():
     read = parse_tegrastats(log("tegrastats.log"))
-    first, second, old = read["lines"]
+    first, second, old, xavier = read["lines"]
     assert first["cores_off"] == 1 and first["cpu_percent"] == 20 and first["gpu_percent"] == 50
     assert first["celsius"] == {"cpu": 45.5, "tboard": 35, "gpu": 44.25, "tj": 46}
     assert first["milliwatt"] == {"VDD_GPU_SOC": 6000, "VDD_CPU_CV": 1000, "VIN_SYS_5V0": 4000}
     assert second["ram_mb"] == read["ram_mb"] == 4200 and read["hottest"] == 47
     assert old["milliwatt"] == {"POM_5V_IN": 1388, "POM_5V_GPU": 122}
-    assert read["milliwatt"]["VDD_GPU_SOC"] == 7000 and read["gpu_percent"] == 40
+    assert xavier["milliwatt"] == {"GPU": 1084, "CPU": 2170, "SOC": 1550, "CV": 0, "VDDRQ": 464, "SYS5V": 1450}
+    assert xavier["ram_mb"] == 1500 and xavier["gpu_percent"] == 40 and xavier["celsius"]["thermal"] == 31.2
+    assert read["milliwatt"]["VDD_GPU_SOC"] == 7000 and read["gpu_percent"] == 40 == (50 + 70 + 0 + 40) / 4
 
 
 def test_another_text_is_no_tegrastats():

@@ -179,6 +179,16 @@ def test_the_whole_command(system, tmp_path, capsys):
         args.run(args)
 
 
+def test_figures_and_chart_that_exist_are_kept_before_anything_is_measured(tmp_path):
+    args = parsed(tmp_path / "none", "--pipeline", "--json", tmp_path / "r.json")
+    (tmp_path / "r.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"r\.png: exists already and is kept"):
+        args.run(args)  # and not that there is no such system
+    with pytest.raises(ValueError, match="would have this name"):
+        args.run(parsed(tmp_path / "none", "--pipeline", "--overwrite", "--json", tmp_path / "r.png"))
+    assert (tmp_path / "r.png").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("words", [("--batch", 0), ("--threads", "many"), ("--backend", "tensorrt")])
 def test_wrong_usage_ends_with_status_two(words, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -641,6 +641,30 @@ def test_commands_seal_rotate_and_recover(tmp_path, where, capsys):
     assert "refuse" in shown.out and "why NotARecipient" in shown.out and "missing: no such file" in shown.err
 
 
+def test_a_folder_is_changed_whole_or_something_is_said(tmp_path, capsys):
+    write_key(ANNA, tmp_path, None, "anna")
+    write_key(CARLA, tmp_path, None, "carla")
+    change = ("keys", "rotate", "--key", tmp_path / "anna.key", "--to", tmp_path / "carla.pub")
+    target, out = tmp_path / "out" / "a.png", tmp_path / "out"
+    authorised.save_sealed(SMALL[0], Result, out / "b.png", [ANNA.public], "png")
+    (out / "b.png").replace(out / "B.PNG")
+    (out / "A.SEAL").write_bytes(SEALED)
+    save_image(SMALL[1], out / "plain.png")
+    with pytest.raises(SealError, match="no sealed file in this folder .*subfolders"):
+        run(*change, tmp_path)
+    capsys.readouterr()
+    assert run(*change, out) == 0
+    assert capsys.readouterr().out.count("sealed for") == 2
+    for holder in (out / "B.PNG", out / "A.SEAL"):
+        assert unseal(SMALL[1], authorised._seal_in(holder), CARLA).exact
+    authorised.save_sealed(SMALL[0], Result, target, [ANNA.public], "png")
+    content = bytearray(target.read_bytes())
+    content[-40] ^= 1  # in the chunk of the seal
+    target.write_bytes(content)
+    assert run("keys", "rotate", "--key", tmp_path / "carla.key", "--to", tmp_path / "anna.pub", out) == 1
+    assert "a.png: the sealed chunk of the picture is damaged" in capsys.readouterr().err
+
+
 def test_existing_files_are_kept(tmp_path):
     target = tmp_path / "a.png"
     authorised.save_sealed(SMALL[0], Result, target, [ANNA.public])

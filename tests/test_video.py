@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from fractions import Fraction
 from pathlib import Path
 
@@ -244,6 +245,28 @@ def test_uneven_time_stamps_are_kept_and_sound_is_not(tmp_path, system):
         assert [s.type for s in container.streams] == ["video"]
 
 
+def stamped(path, stamps, unit, rate=24):
+    with ClipWriter(path, (16, 16), rate, unit) as writer:
+        for t, pts in enumerate(stamps):
+            writer.write(np.full((16, 16, 3), t % 256, np.uint8), pts)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_rate_is_that_of_the_fast_part_and_an_even_one_stays(tmp_path, ending):
+    "4 s at 5 frames a second, then 1.3 s at 62.5: what covers promise in seconds must hold in both."
+    unit, slow, fast = Fraction(1, 90_000), [18_000 * t for t in range(20)], [360_000 + 1440 * t for t in range(81)]
+    uneven = probe(stamped(tmp_path / f"a.{ending}", slow + fast, unit))
+    assert 62 < uneven.rate <= 64 and lookahead(Covering(), uneven.rate) / 62.5 >= Covering.ahead
+    stumbled = [3600 * t for t in range(200)] + [720_000 + 90 * t for t in range(600)]  # hundreds in one moment
+    assert probe(stamped(tmp_path / f"b.{ending}", stumbled, unit, 25)).rate <= 150
+    for rate in (Fraction(24), Fraction(30_000, 1001), Fraction(25, 2), Fraction(1, 2)):
+        even = stamped(tmp_path / f"c.{ending}", range(40), 1 / rate, float(rate))
+        assert probe(even).rate == float(rate)
+    assert probe(stamped(tmp_path / "d.mkv", [round(1000 * t / 60) for t in range(90)], Fraction(1, 1000), 60)).rate == 60
+    assert probe(stamped(tmp_path / "e.mkv", [0], unit)).rate == 24
+
+
 @pytest.mark.parametrize("content", [b"", b"no clip", bytes(2000), b"\0\0\0\x18ftypmp42" + bytes(500)])
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
@@ -270,6 +293,14 @@ def test_join_refuses_too_few_stamps(tmp_path):
         join([tmp_path / "a.mkv"], [0, 1], Fraction(1, 12), tmp_path / "b.mkv")
 
 
+def test_join_refuses_too_many_stamps(tmp_path):
+    pictures, _ = moving(4)
+    written(tmp_path / "a.mkv", pictures)
+    with pytest.raises(ImageError, match="do not fit.*more time stamps than their 4 frames"):
+        join([tmp_path / "a.mkv"], iter(range(5)), Fraction(1, 12), tmp_path / "b.mkv")
+    assert join([tmp_path / "a.mkv"], iter(range(4)), Fraction(1, 12), tmp_path / "b.mkv") == 4
+
+
 # the journal
 
 def test_a_journal_of_other_work_is_refused_and_a_damaged_one_too(tmp_path):
@@ -290,6 +321,30 @@ def test_a_part_without_its_frames_does_not_count(tmp_path):
     journal.video(1).unlink()
     again = Journal(tmp_path / "w", {})
     assert (again.parts, again.done, again.read) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b'{"found": [[]], "rec', b"\xff"])
+def test_a_part_whose_json_is_cut_is_made_again(tmp_path, content):
+    journal = Journal(tmp_path / "w", {})
+    for k in range(3):
+        journal.open_video().write_bytes(b"x")
+        journal.finish([[k]], [{"frame": k}])
+    (tmp_path / "w" / "000001.json").write_bytes(content)
+    again = Journal(tmp_path / "w", {})
+    assert (again.parts, again.done, again.read) == (1, 1, 1)
+    again.open_video().write_bytes(b"y")
+    again.finish([[1]], [{"frame": 1}])
+    assert list(again.records()) == [{"frame": k} for k in range(3)] and list(again.found()) == [[0], [1], [2]]
+
+
+def test_a_part_lies_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    done, sync, move = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("sync") or sync(file))
+    journal = Journal(tmp_path / "w", {})
+    journal.open_video().write_bytes(b"x")
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append(Path(new).name) or move(old, new))
+    journal.finish([[]], [{}])
+    assert done == ["open.json", "sync", "000000.mkv", "sync", "000000.json"]
 
 
 # the whole way
@@ -414,6 +469,23 @@ def test_refusals(tmp_path, system):
     assert told.frames == 3 and told.changed == 0 and report([]).frames == 0
 
 
+def test_an_output_that_is_an_input_is_refused_before_any_work(tmp_path):
+    from privnb.clip_commands import _each, clip_targets
+    from privnb.clips import same_file
+
+    for name in ("a.avi", "a.mp4", "b.mov"):
+        (tmp_path / name).write_bytes(name.encode())
+    worked, said = [], []
+    targets = clip_targets([tmp_path / "a.avi", tmp_path / "a.mp4", tmp_path / "b.mov"], tmp_path)
+    status = _each(targets, lambda path, target: worked.append((path.name, target.name)),
+                   lambda path, error: said.append(str(error)))
+    assert status == 1 and worked == [("a.mp4", "a_2.mp4"), ("b.mov", "b.mp4")]
+    assert len(said) == 1 and "a.avi: its output" in said[0] and (tmp_path / "a.mp4").read_bytes() == b"a.mp4"
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
+    assert same_file(tmp_path / "link.mp4", tmp_path / "a.mp4") and same_file(tmp_path / "none", tmp_path / "x" / ".." / "none")
+    assert not same_file(tmp_path / "a.avi", tmp_path / "a.mp4") and not same_file(tmp_path / "none", tmp_path / "a.mp4")
+
+
 # seals
 
 @pytest.fixture(scope="module")
@@ -428,7 +500,7 @@ def sealed(tmp_path_factory, system):
 
 def test_portraits_come_back_exactly_from_a_coded_clip(sealed):
     folder, key, pictures = sealed
-    opened = [u for _, u in recovered_frames(folder / "b.mp4", folder / "b.seal", key)]
+    opened = [u for _, u in recovered_frames(folder / "b.mp4", folder / "b.mp4.seal", key)]
     assert len(opened) == 9
     for unsealed, picture in zip(opened, pictures):
         assert unsealed.portraits and not unsealed.exact
@@ -436,9 +508,39 @@ def test_portraits_come_back_exactly_from_a_coded_clip(sealed):
             assert (pixels == picture[y0:y1, x0:x1]).all() and (unsealed.image[y0:y1, x0:x1] == pixels).all()
 
 
+def test_a_photograph_and_a_clip_of_one_stem_keep_their_own_seals(sealed, tmp_path):
+    from privnb.authorised import side_file
+    from privnb.sealed_clips import clip_seal
+
+    folder, key, _ = sealed
+    assert (folder / "b.mp4.seal").exists() and clip_seal("x/b.mp4") != side_file("x/b.png") == side_file("x/b.mp4")
+    (tmp_path / "b.mp4").write_bytes((folder / "b.mp4").read_bytes())
+    (tmp_path / "b.seal").write_bytes(b"that of a photograph")
+    (tmp_path / "b.mp4.seal").write_bytes((folder / "b.mp4.seal").read_bytes())
+    recover_clip(tmp_path / "b.mp4", tmp_path / "c.mkv", key, tmp_path / "log")
+    assert (tmp_path / "b.seal").read_bytes() == b"that of a photograph"
+    (tmp_path / "b.mp4.seal").replace(tmp_path / "b.seal")  # as earlier versions named it
+    assert "portraits recovered" in recover_clip(tmp_path / "b.mp4", tmp_path / "d.mkv", key, tmp_path / "log")
+
+
+def test_a_recovered_clip_never_replaces_the_protected_one(sealed, tmp_path):
+    from privnb.clip_commands import recover_clips
+    from privnb.keys import write_key
+
+    folder, key, _ = sealed
+    for name in ("b.mkv", "b.mkv.seal"):
+        (tmp_path / name).write_bytes((folder / name.replace("mkv", "mp4")).read_bytes())
+    before, said = (tmp_path / "b.mkv").read_bytes(), []
+    args = Namespace(key=write_key(key, tmp_path, None, "anna"), out=tmp_path, log=None, side=None, overwrite=True)
+    assert recover_clips(args, [tmp_path / "b.mkv"], lambda path, error: said.append(str(error))) == 1
+    assert "one of the clips that are read" in said[0] and (tmp_path / "b.mkv").read_bytes() == before
+    with pytest.raises(ImageError, match="clip itself"):
+        recover_clip(tmp_path / "b.mkv", tmp_path / "b.mkv", key, tmp_path / "log", overwrite=True)
+
+
 def test_flipped_bits_are_refused(sealed, tmp_path):
     folder, key, _ = sealed
-    content, rng = (folder / "b.seal").read_bytes(), random.Random(0)
+    content, rng = (folder / "b.mp4.seal").read_bytes(), random.Random(0)
     for _ in range(40):
         flipped, place = bytearray(content), rng.randrange(len(content))
         flipped[place] ^= 1 << rng.randrange(8)
@@ -451,7 +553,7 @@ def test_keys_can_be_changed_and_something_behind_the_end_is_refused(sealed, tmp
     from privnb.keyring import rewrap
 
     folder, key, _ = sealed
-    boris, content = new_key("Boris"), (folder / "b.seal").read_bytes()
+    boris, content = new_key("Boris"), (folder / "b.mp4.seal").read_bytes()
     (tmp_path / "b.seal").write_bytes(rewrap(content, key, [boris.public], [key.public.fingerprint]))
     assert len(list(recovered_frames(folder / "b.mp4", tmp_path / "b.seal", boris))) == 9
     with pytest.raises(SealError):
@@ -489,6 +591,55 @@ def test_a_source_that_changed_is_not_sealed(tmp_path, system):
     records = [{"squares": [], "filled": [], **sealing_facts(p, p)} for p in pictures[::-1]]
     with pytest.raises(ImageError, match="frame 0 is not the one"):
         seal_clip(tmp_path / "a.mkv", records, tmp_path / "a.seal", [new_key("Anna").public])
+
+
+def test_a_seal_is_written_for_the_frames_that_were_enhanced_only(tmp_path):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+
+    pictures, _ = moving(3)
+    written(tmp_path / "a.mkv", pictures)
+    records = [{"squares": [], "filled": [], **sealing_facts(p, p)} for p in [*pictures, pictures[2]]]
+    for count in (2, 4):
+        with pytest.raises(ImageError, match="another number of frames"):
+            seal_clip(tmp_path / "a.mkv", records[:count], tmp_path / "a.seal", [new_key("Anna").public])
+
+
+def test_boxes_inside_others_are_not_sealed_and_the_frame_comes_back_exactly(tmp_path):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+
+    key, squares = new_key("Anna"), [[20, 20, 40, 40], [10, 10, 80, 80], [70, 5, 100, 60], [10, 10, 80, 80]]
+    original = moving(1)[0][0]
+    enhanced = original.copy()
+    for x0, y0, x1, y1 in squares:
+        enhanced[y0:y1, x0:x1] = 9
+    record = {"squares": squares, "filled": [], **sealing_facts(original, enhanced)}
+    seal_clip(written(tmp_path / "a.mkv", [original]), [record], tmp_path / "s", [key.public])
+    (_, back), = recovered_frames(written(tmp_path / "b.mkv", [enhanced]), tmp_path / "s", key)
+    assert back.exact and (back.image == original).all()
+    assert [box for box, _ in back.portraits] == [(10, 10, 80, 80), (70, 5, 100, 60)]
+
+
+def test_more_than_a_seal_holds_is_refused_at_the_frame_and_by_the_writer(tmp_path, system):
+    from privnb.sealed_clips import seal_clip, sealing_facts
+    from privnb.sealing import MOST_PORTRAITS
+
+    pictures, boxes = moving(4)
+    crowd = [[x, y, x + 1, y + 1] for x in range(0, 160, 2) for y in range(0, 96, 2)]
+
+    class Crowded(Told):
+        def enhance(self, image, boxes):
+            result = self.system.enhance(image, boxes)
+            result.record["filled"] = crowd
+            return result
+
+    assert len(crowd) > MOST_PORTRAITS
+    source, anna = written(tmp_path / "a.mkv", pictures), new_key("Anna").public
+    with pytest.raises(ImageError, match=r"a\.mkv: frame 0: more than a seal holds.*allowed are 1024"):
+        enhance_video(source, tmp_path / "b.mp4", Crowded(system, boxes), recipients=[anna], progress=False)
+    assert not list(tmp_path.glob("b.mp4*"))
+    records = [{"squares": [], "filled": crowd, **sealing_facts(p, p)} for p in pictures]
+    with pytest.raises(ImageError, match="frame 0: more than a seal holds"):
+        seal_clip(source, records, tmp_path / "a.seal", [anna])
 
 
 # what it must show
