@@ -608,6 +608,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'privnb.keys.write_key': ('keys.html#write_key', 'privnb/keys.py'),
                              'privnb.keys.write_whole': ('keys.html#write_whole', 'privnb/keys.py')},
             'privnb.labs': { 'privnb.labs._contents': ('labs.html#_contents', 'privnb/labs.py'),
+                             'privnb.labs._relinked_notebook': ('labs.html#_relinked_notebook', 'privnb/labs.py'),
                              'privnb.labs._write': ('labs.html#_write', 'privnb/labs.py'),
                              'privnb.labs.add_lab': ('labs.html#add_lab', 'privnb/labs.py'),
                              'privnb.labs.copy_labs': ('labs.html#copy_labs', 'privnb/labs.py'),
