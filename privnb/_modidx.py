@@ -8,6 +8,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'privnb/attack_results.py'),
                                        'privnb.attack_results.AttackRun.protection': ( 'attack_results.html#attackrun.protection',
                                                                                        'privnb/attack_results.py'),
+                                       'privnb.attack_results._added': ('attack_results.html#_added', 'privnb/attack_results.py'),
+                                       'privnb.attack_results._kept': ('attack_results.html#_kept', 'privnb/attack_results.py'),
                                        'privnb.attack_results._other': ('attack_results.html#_other', 'privnb/attack_results.py'),
                                        'privnb.attack_results._record': ('attack_results.html#_record', 'privnb/attack_results.py'),
                                        'privnb.attack_results._words': ('attack_results.html#_words', 'privnb/attack_results.py'),
