@@ -508,6 +508,17 @@ def test_a_steered_run_resumes_with_its_last_values(tmp_path):
     assert last_values(lines) == {"threshold": 0.07, "radius": 6.0}
 
 
+def test_a_resumed_run_shows_the_values_that_are_in_force(tmp_path):
+    changed = {"threshold": [0.02, 0.07], "radius": [12.0, 6.0]}
+    (tmp_path / "history.jsonl").write_text(json.dumps({"step": 1, "style": 1.0, "recovery": 1.0, "pose": 1.0,
+                                                        "changed": changed}) + "\n")
+    monitor = TrainingMonitor(smoke(), tmp_path, look_every=0)
+    assert (monitor.rows["threshold"].value, monitor.rows["radius"].value) == (0.07, 6)
+    assert monitor.rows["lambda_pose"].value == smoke().lambda_pose == monitor.run.value("lambda_pose")
+    monitor.run.change(radius=7)
+    assert (monitor.run.value("threshold"), monitor.run.value("radius")) == (0.07, 7)
+
+
 def test_pauses_and_glances_leave_no_trace_in_the_weights(tmp_path):
     config = smoke(steps=4)
     plain = JointTrainer(config, tmp_path / "plain", progress=False)
