@@ -255,6 +255,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'privnb.datasets.Folder.picture': ('datasets.html#folder.picture', 'privnb/datasets.py'),
                                  'privnb.datasets._fault': ('datasets.html#_fault', 'privnb/datasets.py'),
                                  'privnb.datasets._image_fault': ('datasets.html#_image_fault', 'privnb/datasets.py'),
+                                 'privnb.datasets._joints': ('datasets.html#_joints', 'privnb/datasets.py'),
                                  'privnb.datasets._labels': ('datasets.html#_labels', 'privnb/datasets.py'),
                                  'privnb.datasets._listing': ('datasets.html#_listing', 'privnb/datasets.py'),
                                  'privnb.datasets._lists': ('datasets.html#_lists', 'privnb/datasets.py'),
