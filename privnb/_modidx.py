@@ -1507,6 +1507,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'privnb.yolo.YoloPose.__init__': ('yolo.html#yolopose.__init__', 'privnb/yolo.py'),
                              'privnb.yolo.YoloPose.entries': ('yolo.html#yolopose.entries', 'privnb/yolo.py'),
                              'privnb.yolo.YoloPose.labels': ('yolo.html#yolopose.labels', 'privnb/yolo.py'),
+                             'privnb.yolo._below': ('yolo.html#_below', 'privnb/yolo.py'),
+                             'privnb.yolo._classes': ('yolo.html#_classes', 'privnb/yolo.py'),
                              'privnb.yolo._expand': ('yolo.html#_expand', 'privnb/yolo.py'),
                              'privnb.yolo._find': ('yolo.html#_find', 'privnb/yolo.py'),
                              'privnb.yolo._line_fault': ('yolo.html#_line_fault', 'privnb/yolo.py'),

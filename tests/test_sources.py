@@ -421,6 +421,25 @@ def test_wrong_yamls_are_named(minis, tmp_path, changes, message):
     assert str(caught.value).startswith(str(tmp_path / "people.yaml"))
 
 
+@pytest.mark.parametrize("names", [{"person": 0}, {"0.5": "person"}, {True: "person"}, "person", 3])
+def test_classes_need_numbers(minis, tmp_path, names):
+    with pytest.raises(ImageError, match="people.yaml: names: .* allowed is a list, or numbers with names"):
+        YoloPose(rewritten(minis, tmp_path, names=names))
+
+
+def test_linked_folders_are_searched_and_hidden_files_are_not(minis, tmp_path):
+    root = Path(minis["yolo"][5:]).parent
+    pictures = tmp_path / "[1]" / "images"
+    (pictures / "deep").mkdir(parents=True)
+    (pictures / "deep" / "linked").symlink_to(root / "images" / "train")
+    (pictures / "deep" / "round").symlink_to(pictures)
+    (pictures / ".hidden").symlink_to(root / "images" / "train")
+    (pictures / "._a.jpg").write_bytes(b"Mac OS X resource fork")
+    found = YoloPose(rewritten(minis, tmp_path, path=str(pictures), train="deep"), problems=[]).files
+    assert len(found) == len(set(found)) == COUNTS["train"] + 1
+    assert {path.parent for path in found} == {pictures / "deep" / "linked"}
+
+
 def test_files_that_are_no_yaml(tmp_path):
     path = tmp_path / "a.yaml"
     for content in (b"a: [", b"\xff\xfe\x00\xd8", b"", b"- 1"):
@@ -466,8 +485,9 @@ def test_lines_that_are_odd_but_right(tmp_path):
     assert np.allclose(sample.ignored[0], [8, 8, 12, 12, 0.53 * 16, 0]) and np.allclose(sample.areas, 0.53 * 200)
     assert sample.keypoints[0, 0].tolist() == [20, 5, 2] and not sample.keypoints[0, 16].any()
     names = {0: "dog", 1: "person"}
-    data = YoloPose(labelled(tmp_path, [GOOD, "1" + GOOD[1:].replace("0.25", "0.5")], names=names))
-    assert data[0].keypoints[:, 0].tolist() == [[20, 10, 2]] and data.entries(0) == ["a.txt: line 2"]
+    for names in (names, {str(number): name for number, name in names.items()}):
+        data = YoloPose(labelled(tmp_path, [GOOD, "1" + GOOD[1:].replace("0.25", "0.5")], names=names))
+        assert data[0].keypoints[:, 0].tolist() == [[20, 10, 2]] and data.entries(0) == ["a.txt: line 2"]
 
 
 def test_joints_of_two_numbers(tmp_path):
