@@ -9,6 +9,7 @@ __all__ = ['KEPT', 'read_record', 'belongs', 'gather', 'printed_results', 'Cell'
 # %% ../nbs/12c_results.ipynb #12-004
 import json
 import math
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,9 +238,10 @@ def verdict(
     means = [sum(part) / len(seeds) for part in margins]
     worst = min(range(len(means)), key=means.__getitem__)
     left, right = (sum(part) / len(seeds) for part in values[worst])
-    agreeing = sum(all(part[k] >= 0 for part in margins) for k in range(len(seeds)))
+    holds = operator.gt if claim.strict else operator.ge
+    agreeing = sum(all(holds(part[k], 0) for part in margins) for k in range(len(seeds)))
     closest = _in_words(claim.pairs[worst], left, right)
-    return Verdict(claim, means[worst] >= 0, agreeing, len(seeds), closest)
+    return Verdict(claim, holds(means[worst], 0), agreeing, len(seeds), closest)
 
 # %% ../nbs/12c_results.ipynb #12-026
 def _in_words(

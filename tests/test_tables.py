@@ -174,6 +174,24 @@ def test_verdicts(left, right, held, agreeing, word):
     assert (made.held, made.agreeing) == (held, agreeing) and word in made.sentence
 
 
+def test_who_finds_as_much_does_not_find_more():
+    tie, more = [{"ap50_p": 4.0}, {"ap50_p": 4.0}], [{"ap50_p": 5.0}, {"ap50_p": 4.0}]
+    pair = (((BLUR, "ap50_p"), (MOSAIC, "ap50_p")),)
+    for ours, strict, held, agreeing in ((tie, False, True, 2), (tie, True, False, 0), (more, True, True, 1)):
+        results = {BLUR.name: records(BLUR, ours), MOSAIC.name: records(MOSAIC, tie)}
+        made = verdict(Claim("it is so", pair, strict=strict), results)
+        assert (made.held, made.agreeing) == (held, agreeing)
+
+
+def test_claims_whose_words_are_strict_are_strict():
+    strict = re.compile(r"more|less|better|faster|exceeds|falls|rises|closer")
+    loose = re.compile(r"at (least|most)|no more than|within")
+    claims = [claim for table in plan("lecture").values() for claim in table.claims]
+    assert {claim.strict for claim in claims} == {False, True}
+    for claim in claims:
+        assert claim.strict == bool(strict.search(claim.text) and not loose.search(claim.text)), claim.text
+
+
 def test_infinite_figures_are_figures():
     tables, line = plan("smoke"), Line("x", MOSAIC, ("psnr_oa",))
     found = records(MOSAIC, [{"psnr_oa": "inf"}])
