@@ -49,13 +49,13 @@ def gather(
     records: list,  # from `read_record`
     tables: dict,  # name -> `Table`, the plan
 ) -> dict:
-    "Results: row's name -> its records by seed, for the rows of the plan."
+    "Results: row's name -> its records by seed, one a run, for the rows of the plan."
     rows = {row.name: row for table in tables.values() for row in table.rows}
-    found: dict[str, list] = {}
+    found: dict[str, dict] = {}
     for record in records:
         if record["row"] in rows and belongs(record, rows[record["row"]]):
-            found.setdefault(record["row"], []).append(record)
-    return {name: sorted(part, key=lambda r: r["seed"]) for name, part in found.items()}
+            found.setdefault(record["row"], {})[record["run"]] = record
+    return {name: sorted(part.values(), key=lambda r: r["seed"]) for name, part in found.items()}
 
 
 def printed_results(

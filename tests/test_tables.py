@@ -214,6 +214,19 @@ def test_a_claim_may_compare_with_a_number_and_have_slack():
     assert verdict(Claim("x", (pair,), slack=0.5), results).held is True
 
 
+def test_test_sets_of_one_name_have_rows_of_their_own(tmp_path):
+    tests = ("", "photographs", "scenes:train", "scenes:test", "coco:a/val.json", "coco:b/val.json", "a/b", "a_b")
+    names = [row_path(tmp_path, "k", replace(BLUR, test=test)).name for test in tests]
+    assert names[:4] == ["k.json", "k.photographs_.json", "k.scenes_train.json", "k.scenes_test.json"]
+    assert len(set(names)) == len(tests)
+    assert re.fullmatch(r"k\.coco_val_json_[0-9a-f]{8}\.json", names[4])
+
+
+def test_a_row_that_lies_in_two_files_counts_once():
+    found = records(BLUR, [{"ap50_p": 1.0}, {"ap50_p": 3.0}])
+    assert gather([*found, *found], plan("smoke"))[BLUR.name] == found
+
+
 def test_records_of_another_configuration_are_not_used():
     good = records(MOSAIC, [{"ap50_p": 70.0}])[0]
     tables = plan("smoke", ("2",))
