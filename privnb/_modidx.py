@@ -871,6 +871,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'privnb.pictures.PicturePicker._uploaded': ('pictures.html#picturepicker._uploaded', 'privnb/pictures.py'),
                                  'privnb.pictures.PicturePicker.add': ('pictures.html#picturepicker.add', 'privnb/pictures.py'),
                                  'privnb.pictures.PicturePicker.take': ('pictures.html#picturepicker.take', 'privnb/pictures.py'),
+                                 'privnb.pictures._free_name': ('pictures.html#_free_name', 'privnb/pictures.py'),
                                  'privnb.pictures._rendered': ('pictures.html#_rendered', 'privnb/pictures.py'),
                                  'privnb.pictures.bare': ('pictures.html#bare', 'privnb/pictures.py'),
                                  'privnb.pictures.fitted': ('pictures.html#fitted', 'privnb/pictures.py'),
