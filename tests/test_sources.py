@@ -536,6 +536,26 @@ def test_kinds_are_recognised(minis, tmp_path):
     assert recognise(odd) == ("folder", odd)
 
 
+def test_an_object_called_train_json_is_not_mpii(minis, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text('{"images": []}')
+    with pytest.raises(ImageError, match="no data set; looked for"):
+        recognise(tmp_path)
+    save_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
+    assert recognise(tmp_path) == ("folder", tmp_path)
+    assert recognise(tmp_path / "annotations" / "train.json")[0] == "coco"
+    (tmp_path / "annotations" / "train.json").write_text(" [")
+    assert recognise(tmp_path) == ("mpii", tmp_path)
+
+
+def test_foreign_yamls_and_folders_called_so_do_no_harm(minis, tmp_path):
+    (tmp_path / "latin.yml").write_bytes("gr\xf6\xdfe: 1".encode("latin-1"))
+    (tmp_path / "folder.yml").mkdir()
+    assert "no data set; looked for" in check_data(tmp_path).problems[0]
+    path = labelled(tmp_path, [GOOD])
+    assert recognise(tmp_path) == ("yolo", path)
+
+
 def test_what_is_no_data_set(tmp_path):
     (tmp_path / "note.txt").write_text("a")
     (tmp_path / "plain.yaml").write_text("a: 1")
@@ -654,11 +674,24 @@ def test_sizes_are_those_of_the_picture(tmp_path):
         picture = Image.new("RGB", (30, 20))
         exif = picture.getexif()
         exif[274] = number
-        picture.save(tmp_path / "a.jpg", exif=exif)
-        assert picture_size(tmp_path / "a.jpg").tolist() == list(load_image(tmp_path / "a.jpg").shape[1::-1])
+        for name in ("a.jpg", "a.tif", "a.png", "a.webp"):
+            picture.save(tmp_path / name, exif=exif)
+            assert picture_size(tmp_path / name).tolist() == list(load_image(tmp_path / name).shape[1::-1])
+            assert picture_size(tmp_path / name).tolist() == ([20, 30] if number > 4 else [30, 20])
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(ImageError, match="a.jpg: not a picture"):
         picture_size(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30)], ids=["as stored", "upright"])
+def test_a_turned_tiff_is_upright_whatever_pillow_says(monkeypatch, size):
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    header = SimpleNamespace(width=size[0], height=size[1], size=size, tag_v2={256: 30, 257: 20},
+                             getexif=lambda: {274: 6})
+    monkeypatch.setattr("privnb.check.Image.open", lambda path: nullcontext(header))
+    assert picture_size("a.tif").tolist() == [20, 30]
 
 
 def test_regions_are_not_held_against_the_estimator(minis):
