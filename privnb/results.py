@@ -29,7 +29,10 @@ def read_record(
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    content = {**content, **content.get("evaluation", {})}
+    found = content.get("evaluation", {}) if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        return None
+    content = {**content, **found}
     return {name: content[name] for name in KEPT} if set(KEPT) <= set(content) else None
 
 

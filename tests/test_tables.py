@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from privnb import report as pages
 from privnb.plans import BLUR, MOSAIC, NOISE, TABLES, plan, runs_of
 from privnb.report import collect, read_results, to_csv, to_html, to_latex
 from privnb.results import (belongs, cell_of, contradictions, gather, missing_in_words,
-                            missing_rows, printed_results, verdict, verdicts)
+                            missing_rows, printed_results, read_record, verdict, verdicts)
 from privnb.rows import (NEUTRAL, Claim, Line, Row, Table, changed, paper_figures, row_command,
                          row_config, run_key)
 from privnb.tables import (compute_row, is_done, machine, main, parser, row_path, run_tables, test_data,
@@ -415,6 +416,31 @@ def test_paths_of_a_machine_are_not_collected(tmp_path):
     assert [path.name for path in made] == ["smoke_coco_table2.json"]
     assert "/data" not in made[0].read_text() and "coco:DIR" in made[0].read_text()
     assert read_results(tmp_path, tables, "smoke", "coco:DIR")[MOSAIC.name]
+
+
+def test_paths_of_test_sets_and_bare_paths_are_not_collected_either(tmp_path):
+    data, test = "/data/it's mine/people.yaml", "coco:/data/my coco/val.json"
+    row, tables = replace(MOSAIC, test=test), plan("smoke", ("transfer",), (test,))
+    record = records(row, [{"ap50_p": 70.0}])[0]
+    words = row_command(row, "smoke", data, 0)
+    record |= {"data": data, "run": run_key(row_config(row, "smoke", data)),
+               "command": f"python -m privnb.tables {shlex.join(words)}"}
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/a.json").write_text(json.dumps(record))
+    (made,) = collect(tmp_path, tmp_path / "kept", tables, "smoke", data)
+    text = made.read_text()
+    assert made.name == "smoke_people_transfer.json" and made.parent == tmp_path / "kept"
+    assert not [word for word in ("/data", "mine", "my coco") if word in text]
+    ((name, (kept,)),) = read_results(tmp_path / "kept", tables, "smoke", data).items()
+    assert name == kept["row"] == "pixelate 12 on coco:DIR/val.json" and kept["data"] == "DIR/people.yaml"
+    args = parser().parse_args(shlex.split(kept["command"])[3:])
+    assert (args.data, args.test) == ("DIR/people.yaml", "coco:DIR/val.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "[1]", "3", "null", '"a"', '{"evaluation": []}', "{"])
+def test_files_that_hold_no_record(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    assert read_record(tmp_path / "a.json") is None and not is_done(tmp_path / "a.json", BLUR)
 
 
 def test_what_was_collected_before_stays(tmp_path):
