@@ -1035,6 +1035,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'privnb.report._placeless': ('report.html#_placeless', 'privnb/report.py'),
                                'privnb.report._public': ('report.html#_public', 'privnb/report.py'),
                                'privnb.report._rounded': ('report.html#_rounded', 'privnb/report.py'),
+                               'privnb.report._rows': ('report.html#_rows', 'privnb/report.py'),
                                'privnb.report._runs_html': ('report.html#_runs_html', 'privnb/report.py'),
                                'privnb.report._stem': ('report.html#_stem', 'privnb/report.py'),
                                'privnb.report._tex': ('report.html#_tex', 'privnb/report.py'),

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import html
 import json
+import os
 import sys
 import time
 from datetime import date
@@ -138,7 +139,8 @@ def _kept(
     "Its records. Raises: `ImageError` where they are damaged or others' under the rows' names."
     from privnb.images import ImageError
 
-    records, guidance = read_attacks(path) if Path(path).exists() else [], run.system.config.guidance
+    records = read_attacks(path) if Path(path).exists() else []
+    guidance = run.system.config.guidance
     notes = {row_name(row, run.stem, guidance).removesuffix(", sealed"): run.protection(row).notes
              for row in rows}
     for one in records:
@@ -178,7 +180,6 @@ def _record(
     records: list,  # that are there
 ) -> dict | None:
     "The record of a row and seed; None where it is there already."
-    import os
     from dataclasses import asdict
 
     import torch
@@ -191,8 +192,8 @@ def _record(
     if any((one["row"], one["key"]) == (name, key) for one in records):
         return None
     known = {one["row"]: one["figures"] for one in records if one["key"] == key}
-    judged = any(one["row"] == name and "ap" in one["figures"]
-                 and one["key"] == row_key(run.plan, protection.notes, one["seed"])
+    same = {row_key(run.plan, protection.notes, one["seed"]) for one in records}
+    judged = any(one["row"] == name and one["key"] in same and "ap" in one["figures"]
                  for one in records)
     figures = attack_figures(run, row, seed, known, first=not judged)
     return {"row": name, "seed": seed, "key": key, "notes": protection.notes,

@@ -192,11 +192,9 @@ def value(
     name: str,  # a key of KNOBS
 ) -> float:
     "What counts from the next step on; before there is a trainer, what it will resume with."
-    if name in self._wishes:
-        return self._wishes[name]
-    if self.trainer:
-        return knob_value(self.trainer.config, name)
-    return last_values(self.history).get(name, knob_value(self.config, name))
+    config = self.trainer.config if self.trainer else self.config
+    known = {} if self.trainer else last_values(self.history)
+    return (known | self._wishes).get(name, knob_value(config, name))
 
 
 @patch

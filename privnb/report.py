@@ -205,12 +205,11 @@ def collect(
     records = [r for r in records_in(out) if (r["preset"], r["data"], r["base"]) == asked]
     results, made, stem = gather(records, tables), [], _stem(name, data)
     for key, table in tables.items():
-        rows = {_named(r): _public(results[r.name], table, r) for r in table.rows
-                if r.name in results}
+        rows = _rows(table, results)
         if rows:
             made.append(Path(to) / f"{stem}_{key}.json")
-            content = {"table": key, "title": table.title, "preset": name,
-                       "rows": _joined(_kept(made[-1]), rows)}
+            joined = _joined(_kept(made[-1]), rows)
+            content = {"table": key, "title": table.title, "preset": name, "rows": joined}
             write_file(made[-1], json.dumps(content, indent=1) + "\n", overwrite=True)
         for row in (r for r in table.pictures if r.name in results):
             strip = Path(out) / "strips" / f"{results[row.name][0]['run']}.jpg"
@@ -273,6 +272,15 @@ def _named(
 ) -> str:
     "The row's name without folders."
     return replace(row, test=_placeless(row.test)).name
+
+
+def _rows(
+    table: Table,  # of the plan
+    results: dict,  # row's name -> records
+) -> dict:
+    "What is kept of them: row's name -> records, both without folders."
+    return {_named(row): _public(results[row.name], table, row) for row in table.rows
+            if row.name in results}
 
 # %% ../nbs/12d_report.ipynb #12-032
 def _public(

@@ -29,10 +29,9 @@ def read_record(
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    found = content.get("evaluation", {}) if isinstance(content, dict) else None
-    if not isinstance(found, dict):
-        return None
-    content = {**content, **found}
+    content = content if isinstance(content, dict) else {}
+    found = content.get("evaluation")
+    content |= found if isinstance(found, dict) else {}
     return {name: content[name] for name in KEPT} if set(KEPT) <= set(content) else None
 
 
