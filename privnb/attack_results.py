@@ -9,7 +9,9 @@ __all__ = ['ROWS', 'COLUMNS', 'EXACT', 'row_name', 'row_key', 'AttackRun', 'atta
 # %% ../nbs/17e_attack_results.ipynb #17-004
 import argparse
 import hashlib
+import html
 import json
+import os
 import sys
 import time
 from datetime import date
@@ -112,23 +114,62 @@ def run_attacks(
     seeds: tuple = (0, 1, 2),  # one attack each
     told=print,  # called with a line for each record
 ) -> list:
-    "Compute what the file lacks; returns its records. Raises: `ImageError` where it is damaged."
+    """Compute what the file lacks; returns its records.
+
+    Raises: `ImageError` where it is damaged, or holds one of the rows of another system or plan.
+    """
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise ValueError(f"rows: {unknown[0]!r}; allowed are {', '.join(ROWS)}")
+    records = _kept(run, path, rows)
+    for seed in seeds:
+        for row in rows:
+            record = _record(run, row, seed, records)
+            if record is not None:
+                records = _added(run, path, rows, record)
+                told(f"{record['row']}, seed {seed}: {record['seconds']} s")
+    return records
+
+# %% ../nbs/17e_attack_results.ipynb #17-014b
+def _kept(
+    run: AttackRun,  # system and plan
+    path: str | Path,  # a .json file, or none yet
+    rows: tuple,  # that are asked for
+) -> list:
+    "Its records. Raises: `ImageError` where they are damaged or others' under the rows' names."
+    from privnb.images import ImageError
+
+    records = read_attacks(path) if Path(path).exists() else []
+    guidance = run.system.config.guidance
+    notes = {row_name(row, run.stem, guidance).removesuffix(", sealed"): run.protection(row).notes
+             for row in rows}
+    for one in records:
+        name, seed = one["row"].removesuffix(", sealed"), one["seed"]
+        if name in notes and one["key"] != row_key(run.plan, notes[name], seed):
+            raise ImageError(f"{path}: holds {name}, seed {seed}, of another system or plan and is "
+                             "kept; name another file, or move this one away")
+    return records
+
+# %% ../nbs/17e_attack_results.ipynb #17-014c
+def _added(
+    run: AttackRun,  # system and plan
+    path: str | Path,  # a .json file, or none yet
+    rows: tuple,  # that are asked for
+    record: dict,  # to be written
+) -> list:
+    "The file's records with this one, as they are now. Raises: `ImageError` as `_kept`."
+    from filelock import FileLock
+
     from privnb.evaluation import _plain
     from privnb.images import write_file
 
-    records = read_attacks(path) if Path(path).exists() else []
-    for seed in seeds:
-        for row in rows:
-            if row not in ROWS:
-                raise ValueError(f"rows: {row!r}; allowed are {', '.join(ROWS)}")
-            record = _record(run, row, seed, records)
-            if record is None:
-                continue
-            same = (record["row"], seed)
-            records = [one for one in records if (one["row"], one["seed"]) != same] + [record]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        records = _kept(run, path, rows)
+        if (record["row"], record["key"]) not in {(one["row"], one["key"]) for one in records}:
+            records = [*records, record]
             text = json.dumps({"rows": _plain(records)}, indent=1, allow_nan=False)
             write_file(path, text + "\n", overwrite=True)
-            told(f"{record['row']}, seed {seed}: {record['seconds']} s")
     return records
 
 # %% ../nbs/17e_attack_results.ipynb #17-016
@@ -139,7 +180,6 @@ def _record(
     records: list,  # that are there
 ) -> dict | None:
     "The record of a row and seed; None where it is there already."
-    import os
     from dataclasses import asdict
 
     import torch
@@ -151,8 +191,10 @@ def _record(
     name = row_name(row, run.stem, run.system.config.guidance)
     if any((one["row"], one["key"]) == (name, key) for one in records):
         return None
-    known = {one["row"]: one["figures"] for one in records if one["seed"] == seed}
-    judged = any(one["row"] == name and "ap" in one["figures"] for one in records)
+    known = {one["row"]: one["figures"] for one in records if one["key"] == key}
+    same = {row_key(run.plan, protection.notes, one["seed"]) for one in records}
+    judged = any(one["row"] == name and one["key"] in same and "ap" in one["figures"]
+                 for one in records)
     figures = attack_figures(run, row, seed, known, first=not judged)
     return {"row": name, "seed": seed, "key": key, "notes": protection.notes,
             "plan": asdict(run.plan), "command": _words(run, row, seed), "figures": figures,
@@ -314,7 +356,7 @@ def to_html(
     records: list,  # from `read_attacks`
 ) -> str:
     "The table for a notebook."
-    head, *body = table(records)
+    head, *body = [[html.escape(text) for text in line] for line in table(records)]
     cells = ["".join(f"<t{k}>{c}</t{k}>" for c in line) for k, line in
              [("h", head), *(("d", line) for line in body)]]
     return f"<table>{''.join(f'<tr>{c}</tr>' for c in cells)}</table>"

@@ -95,7 +95,9 @@ def picture_size(
     try:
         with Image.open(path) as picture:
             turned = picture.getexif().get(274, 1) in (5, 6, 7, 8)
-            return np.array(picture.size[::-1] if turned else picture.size, float)
+            tags = getattr(picture, "tag_v2", {})
+            stored = tags.get(256, picture.width), tags.get(257, picture.height)
+            return np.array(stored[::-1] if turned else stored, float)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: no such file or folder") from error
     except Exception as error:

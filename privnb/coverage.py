@@ -72,7 +72,7 @@ def figures(
             "people's pixels covered": 100 * seen / whole if whole else math.nan,
             "worst frame": 100 * float(frames[worst]) if there.any() else math.nan,
             "number of the worst frame": worst,
-            "worst person": min((100 * a / b for a, b in people), default=math.nan),
+            "worst person": min((100 * a / b for a, b in people if b), default=math.nan),
             "background covered": 100 * float(np.nanmean(changed)) if len(changed) else math.nan}
 
 # %% ../nbs/18a_coverage.ipynb #18-018

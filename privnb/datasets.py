@@ -304,6 +304,15 @@ def _share(
     named = entry.get("split", "test" if held_out(entry["file_name"]) else "train")
     return "train" if named == "train" else "test"
 
+
+def _joints(
+    entry: dict,  # one annotation
+) -> int:
+    "How many of its joints are labelled; 1 for a box alone."
+    if entry.get("num_keypoints") is not None:
+        return entry["num_keypoints"]
+    return sum(v > 0 for v in entry["keypoints"][2::3]) if "keypoints" in entry else 1
+
 # %% ../nbs/02_datasets.ipynb #02-042
 def _labels(
     name: str,  # of the picture
@@ -319,8 +328,8 @@ def _labels(
         "Its area, square pixels; that of the box where none is given."
         return a.get("area", a["bbox"][2] * a["bbox"][3])
 
-    found = [(n, a) for n, a in people if not a.get("iscrowd") and a.get("num_keypoints", 1)]
-    rest = [a for n, a in people if a.get("iscrowd") or not a.get("num_keypoints", 1)]
+    found = [(n, a) for n, a in people if not a.get("iscrowd") and _joints(a)]
+    rest = [a for n, a in people if a.get("iscrowd") or not _joints(a)]
     labels = as_labels(
         17, name, [a.get("keypoints", [0] * 51) for _, a in found], [box(a) for _, a in found],
         [area(a) for _, a in found], [a.get("identity", -1) for _, a in found],

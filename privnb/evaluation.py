@@ -153,6 +153,17 @@ def save_evaluation(
     write_file(path, json.dumps(evaluation.to_dict(), allow_nan=False) + "\n", overwrite)
     return Path(path)
 
+# %% ../nbs/12_evaluation.ipynb #12-021a
+def _alike(
+    one: Evaluation,  # with its images
+    other: Evaluation,  # with its images
+) -> bool:
+    "Whether names, people and, where both have matches, joints that count agree image by image."
+    names = [[(row.get("name"), row["people"]) for row in part.images] for part in (one, other)]
+    counts = [next(iter(part.matches.values())).joints[:, 1] for part in (one, other)
+              if part.matches]
+    return names[0] == names[1] and (len(counts) < 2 or np.array_equal(*counts))
+
 # %% ../nbs/12_evaluation.ipynb #12-022
 def difference(
     one: Evaluation,  # with its matches or images
@@ -162,7 +173,7 @@ def difference(
     times: int = 1000,  # resamples, >= 1
 ) -> tuple[float, tuple | None]:
     "The difference of two figures and its 95 % interval. Raises: ValueError for other images."
-    if [row["people"] for row in one.images] != [row["people"] for row in other.images]:
+    if not _alike(one, other):
         raise ValueError("other: was taken on other images; allowed are the same ones")
     draws = resamples(len(one.images), times)
     values = _drawn(one, name, draws) - _drawn(other, less, draws)

@@ -131,13 +131,13 @@ def guidance_strip(
     system: PrivacySystem,  # whose estimator looks
 ):
     "A matplotlib figure: one picture a setting, with poses, and its figures in the title."
-    pictures, truth = {}, labelled(sample, system)
+    pictures, truth = [], labelled(sample, system)
     for setting in settings:
         view = guided_view(sample, setting)
         figures, joints = guidance_figures(view, truth, system)
         title = (f"{in_words(setting)}: {figures['psnr']:.1f} dB, OKS {figures['oks']:.2f}"
                  .replace("inf dB", "equal"))
-        pictures[title] = explorer_picture(view, setting, joints)
+        pictures.append((title, explorer_picture(view, setting, joints)))
     return strip(pictures, "Left of the line the original, right of it the guidance and the poses "
                  "that an unaware estimator finds in it.", scale=2.6)
 

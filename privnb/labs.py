@@ -80,8 +80,8 @@ REPOSITORY = "https://github.com/privnb/privnb/blob/main/"
 
 
 def relinked(
-    text: str,  # of a notebook or a Markdown file
-    name: str,  # its name in the copy, such as solutions/03_guidance.ipynb
+    text: str,  # Markdown: a file, or a cell of a notebook
+    name: str,  # of its file in the copy, such as solutions/03_guidance.ipynb
     present: set,  # names of all files in the copy
 ) -> str:
     "The text with every relative link to a file that is not in the copy led to the repository."
@@ -95,6 +95,20 @@ def relinked(
         outside = target.removeprefix("../") if target.startswith("../") else f"nbs/{target}"
         return f"{match[1]}{REPOSITORY}{outside}{'#' * bool(anchor)}{anchor})"
     return re.sub(r"(\]\()(?![a-z]+:|#)([^)\s\\\"]+)\)", led, text)
+
+# %% ../nbs/88_labs.ipynb #88-027b
+def _relinked_notebook(
+    text: str,  # of a notebook
+    name: str,  # its name in the copy
+    present: set,  # names of all files in the copy
+) -> str:
+    "The notebook with the links of its Markdown cells led as `relinked` does; code as it was."
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            source = relinked("".join(cell["source"]), name, present)
+            cell["source"] = source.splitlines(keepends=True)
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 # %% ../nbs/88_labs.ipynb #88-029
 def _contents(
@@ -121,8 +135,10 @@ def _write(
             shutil.copyfile(source, folder / name)
             continue
         text = source.read_text(encoding="utf-8")
-        text = fresh(text) if source.suffix == ".ipynb" else text
-        text = text if name.startswith("labs/source/") else relinked(text, name, set(contents))
+        led = relinked
+        if source.suffix == ".ipynb":
+            text, led = fresh(text), _relinked_notebook
+        text = text if name.startswith("labs/source/") else led(text, name, set(contents))
         (folder / name).write_text(text, encoding="utf-8")
 
 # %% ../nbs/88_labs.ipynb #88-033

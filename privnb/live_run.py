@@ -191,9 +191,10 @@ def value(
     self: LiveRun,
     name: str,  # a key of KNOBS
 ) -> float:
-    "What counts from the next step on."
+    "What counts from the next step on; before there is a trainer, what it will resume with."
     config = self.trainer.config if self.trainer else self.config
-    return self._wishes.get(name, knob_value(config, name))
+    known = {} if self.trainer else last_values(self.history)
+    return (known | self._wishes).get(name, knob_value(config, name))
 
 
 @patch
@@ -290,9 +291,10 @@ def _prepare(
     run: LiveRun,  # to be begun or resumed
 ):
     "The trainer as its folder stands, with the values that the history ended with."
-    run.trainer = JointTrainer(run.config, run.out, progress=False)
+    trainer = JointTrainer(run.config, run.out, progress=False)
     run.history, run._fresh = read_history(run.out), []
-    apply_changes(run.trainer, last_values(run.history))
+    apply_changes(trainer, last_values(run.history))
+    run.trainer = trainer
     if run.look_every:
         data = open_scenes(replace(run.config, test_scenes=run.look_at), "test")[0]
         run.held_out = [data[i] for i in range(min(run.look_at, len(data)))]

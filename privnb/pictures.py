@@ -9,6 +9,7 @@ __all__ = ['SIDE', 'LEAST', 'SCENES', 'POSE_SIZES', 'fitted', 'bare', 'samples',
 # %% ../nbs/15a_pictures.ipynb #15-003
 import functools
 import math
+import os
 import tempfile
 from dataclasses import replace
 from importlib import resources
@@ -190,6 +191,19 @@ def take(
     self.status.value, self.sample = "", sample
     self.picked(sample)
 
+# %% ../nbs/15a_pictures.ipynb #15-027a
+def _free_name(
+    name: str,  # of a picture
+    taken,  # names on the list
+) -> str:
+    "The name, or with a number where the list has it: image.jpg, image (2).jpg."
+    stem, suffix = os.path.splitext(name)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{stem} ({number}){suffix}"
+    return name
+
 # %% ../nbs/15a_pictures.ipynb #15-028
 @patch
 def add(
@@ -202,6 +216,7 @@ def add(
     except ImageError as error:
         self.status.value = say(str(error), wrong=True)
         return
+    sample = replace(sample, name=_free_name(sample.name, self.makers))
     self.makers[sample.name] = lambda: sample
     self.quiet = True
     self.names.options = list(self.makers)

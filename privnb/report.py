@@ -10,6 +10,8 @@ import csv
 import html
 import io
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from .images import write_file
@@ -203,11 +205,11 @@ def collect(
     records = [r for r in records_in(out) if (r["preset"], r["data"], r["base"]) == asked]
     results, made, stem = gather(records, tables), [], _stem(name, data)
     for key, table in tables.items():
-        rows = {r.name: _public(results[r.name], table) for r in table.rows if r.name in results}
+        rows = _rows(table, results)
         if rows:
             made.append(Path(to) / f"{stem}_{key}.json")
-            content = {"table": key, "title": table.title, "preset": name,
-                       "rows": _joined(_kept(made[-1]), rows)}
+            joined = _joined(_kept(made[-1]), rows)
+            content = {"table": key, "title": table.title, "preset": name, "rows": joined}
             write_file(made[-1], json.dumps(content, indent=1) + "\n", overwrite=True)
         for row in (r for r in table.pictures if r.name in results):
             strip = Path(out) / "strips" / f"{results[row.name][0]['run']}.jpg"
@@ -241,7 +243,8 @@ def _stem(
     data: str,  # what was trained on
 ) -> str:
     "How the files of a preset on a data set begin."
-    return name if data == "scenes" else f"{name}_{data.partition(':')[0]}"
+    kind, colon, _ = data.partition(":")
+    return name if data == "scenes" else f"{name}_{kind if colon else Path(data).stem}"
 
 
 def strip_name(
@@ -253,18 +256,48 @@ def strip_name(
     words = "".join(c if c.isalnum() else "_" for c in row.name)
     return f"{_stem(name, data)}_{words}.jpg"
 
+# %% ../nbs/12d_report.ipynb #12-031a
+def _placeless(
+    data: str,  # what was trained or judged on
+) -> str:
+    "The same without the folders that it lies in: coco:DIR/val.json; what is ours stays."
+    kind, colon, place = data.partition(":")
+    if data in ("", "photographs") or kind == "scenes":
+        return data
+    return f"{kind}:DIR/{Path(place).name}" if colon else f"DIR/{Path(data).name}"
+
+
+def _named(
+    row: Row,  # of the plan
+) -> str:
+    "The row's name without folders."
+    return replace(row, test=_placeless(row.test)).name
+
+
+def _rows(
+    table: Table,  # of the plan
+    results: dict,  # row's name -> records
+) -> dict:
+    "What is kept of them: row's name -> records, both without folders."
+    return {_named(row): _public(results[row.name], table, row) for row in table.rows
+            if row.name in results}
+
 # %% ../nbs/12d_report.ipynb #12-032
 def _public(
     records: list,  # of one row
     table: Table,  # whose figures keep their intervals
+    row: Row,  # whose records
 ) -> list:
     "The records with six digits, and without the folders of the machine they were made on."
     kept, shown = [], {name for line in table.lines for name in line.figures}
     for record in records:
-        kind, _, place = record["data"].partition(":")
-        command = record["command"].replace(record["data"], f"{kind}:DIR" if place else kind)
+        kind, colon, _ = record["data"].partition(":")
+        places = {data: _placeless(data) for data in (record["data"], row.test)}
+        words = [places.get(word, word) for word in shlex.split(record["command"])]
         ends = {name: pair for name, pair in record["intervals"].items() if name in shown}
-        kept.append(_rounded({**record, "data": kind, "command": command, "intervals": ends}))
+        kept.append(_rounded({
+            **record, "row": _named(row), "data": kind if colon else _placeless(record["data"]),
+            "command": shlex.join(words), "intervals": ends}))
     return kept
 
 

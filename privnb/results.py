@@ -9,6 +9,7 @@ __all__ = ['KEPT', 'read_record', 'belongs', 'gather', 'printed_results', 'Cell'
 # %% ../nbs/12c_results.ipynb #12-004
 import json
 import math
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def read_record(
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    content = {**content, **content.get("evaluation", {})}
+    content = content if isinstance(content, dict) else {}
+    found = content.get("evaluation")
+    content |= found if isinstance(found, dict) else {}
     return {name: content[name] for name in KEPT} if set(KEPT) <= set(content) else None
 
 
@@ -48,13 +51,13 @@ def gather(
     records: list,  # from `read_record`
     tables: dict,  # name -> `Table`, the plan
 ) -> dict:
-    "Results: row's name -> its records by seed, for the rows of the plan."
+    "Results: row's name -> its records by seed, one a run, for the rows of the plan."
     rows = {row.name: row for table in tables.values() for row in table.rows}
-    found: dict[str, list] = {}
+    found: dict[str, dict] = {}
     for record in records:
         if record["row"] in rows and belongs(record, rows[record["row"]]):
-            found.setdefault(record["row"], []).append(record)
-    return {name: sorted(part, key=lambda r: r["seed"]) for name, part in found.items()}
+            found.setdefault(record["row"], {})[record["run"]] = record
+    return {name: sorted(part.values(), key=lambda r: r["seed"]) for name, part in found.items()}
 
 
 def printed_results(
@@ -237,9 +240,10 @@ def verdict(
     means = [sum(part) / len(seeds) for part in margins]
     worst = min(range(len(means)), key=means.__getitem__)
     left, right = (sum(part) / len(seeds) for part in values[worst])
-    agreeing = sum(all(part[k] >= 0 for part in margins) for k in range(len(seeds)))
+    holds = operator.gt if claim.strict else operator.ge
+    agreeing = sum(all(holds(part[k], 0) for part in margins) for k in range(len(seeds)))
     closest = _in_words(claim.pairs[worst], left, right)
-    return Verdict(claim, means[worst] >= 0, agreeing, len(seeds), closest)
+    return Verdict(claim, holds(means[worst], 0), agreeing, len(seeds), closest)
 
 # %% ../nbs/12c_results.ipynb #12-026
 def _in_words(

@@ -203,6 +203,7 @@ class Claim:
     pairs: tuple  # ((row, figure), (row, figure) or number): the first is at least the second
     slack: float = 0.0  # by how much the first may fall short, in units of the figure
     paper: bool = True  # the paper claims it; False: a question of ours
+    strict: bool = False  # worded as more or less: the first is greater, a tie does not hold
 
 # %% ../nbs/12a_rows.ipynb #12-026
 @dataclass(frozen=True)

@@ -173,6 +173,23 @@ def _kind_of_file(
     return by_name.get(suffix) or {"{": "coco", "[": "mpii"}.get(
         _begins(path) if suffix == ".json" else "", "")
 
+# %% ../nbs/02c_sources.ipynb #02-020a
+def _marks(
+    path: Path,  # what MPII's annotations would be called
+) -> bool:
+    "Whether it is MPII's: Matlab, or a JSON list; others call an object of theirs the same."
+    return path.is_file() and (path.suffix == ".mat" or _begins(path) == "[")
+
+
+def _describes(
+    path: Path,  # called like a YAML
+) -> bool:
+    "Whether it is a YAML of ultralytics; others, in any encoding, and folders are not."
+    try:
+        return "kpt_shape" in path.read_text(encoding="utf-8", errors="ignore")
+    except OSError:
+        return False
+
 # %% ../nbs/02c_sources.ipynb #02-021
 def _kind_of_folder(
     path: Path,  # an existing folder
@@ -180,9 +197,9 @@ def _kind_of_folder(
     "Its kind, and what to open there. Raises: ImageError when it is none."
     if any((path / "annotations").glob("person_keypoints_*.json")):
         return "coco", path
-    if find_mpii(path):
+    if any(map(_marks, find_mpii(path).values())):
         return "mpii", path
-    described = [p for p in sorted(path.glob("*.y*ml")) if "kpt_shape" in p.read_text("utf-8")]
+    described = [p for p in sorted(path.glob("*.y*ml")) if _describes(p)]
     if len(described) > 1:
         raise ImageError(f"{path}: several data sets ({', '.join(p.name for p in described)}); "
                          "name one of them")

@@ -8,6 +8,7 @@ __all__ = ['train_run', 'load_run', 'Judged', 'test_data', 'machine', 'row_path'
 
 # %% ../nbs/12e_tables.ipynb #12-004
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -149,9 +150,11 @@ def row_path(
     key: str,  # of the run
     row: Row,  # what is judged
 ) -> Path:
-    "The row's file."
+    "The row's file; a hash tells test sets apart that are called alike in different folders."
     kind, _, rest = row.test.partition(":")
     test = "".join(c if c.isalnum() else "_" for c in f"{kind}_{Path(rest).name}" if row.test)
+    if row.test not in ("", "photographs", "scenes:train", "scenes:test"):
+        test += f"_{hashlib.sha256(row.test.encode()).hexdigest()[:8]}"
     return Path(out) / "rows" / (f"{key}.{test}.json" if row.test else f"{key}.json")
 
 

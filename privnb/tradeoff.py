@@ -167,14 +167,14 @@ def tradeoff_strip(
     caption: str = "Poses are those that the estimator finds on each version.",  # what to look at
 ):
     "A matplotlib figure: a row of four panels for each result."
-    pictures = {}
+    pictures = []
     for result in results:
         for name, picture in panels(result).items():
             figures = result.get("figures", {}).get(name)
             title = f"{in_words(result['strength'])}: {name}"
             if figures:
                 title += f"\n1 - SSIM {figures['privacy']:.2f}, OKS {figures['oks']:.2f}"
-            pictures[title] = picture
+            pictures.append((title, picture))
     return strip(pictures, caption, scale=2.5, columns=len(PANELS))
 
 # %% ../nbs/15c_tradeoff.ipynb #15-023

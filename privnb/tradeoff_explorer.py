@@ -271,13 +271,13 @@ def export(
     kind: str,  # csv or png
 ):
     "Write the points or the plane, and tell where."
-    points, path = list(self.points.values()), free_path(self.folder.value, f"tradeoff.{kind}")
-    axes = self.across.value, self.upward.value
+    points, axes = list(self.points.values()), (self.across.value, self.upward.value)
     content = points_csv(points) if kind == "csv" else figure_png(plane_figure(points, *axes))
     try:
+        path = free_path(self.folder.value, f"tradeoff.{kind}")
         write_file(path, content)
         self.told.value = say(f"{len(points)} points written to {path}")
-    except ImageError as error:
+    except (ImageError, OSError, RuntimeError, ValueError) as error:
         self.told.value = say(str(error), wrong=True)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from .config import TrainConfig, preset
-from .live_run import ENDED, KNOBS, LiveRun, knob_value, turned
+from .live_run import ENDED, KNOBS, LiveRun, turned
 from .tradeoff import plane_figure
 from .widgets import Latest, PictureBox, SliderRow, figure_png, say, switch
 
@@ -144,7 +144,7 @@ def _knob(
 ) -> SliderRow:
     "A slider for one number of the run; greyed out where it cannot be changed."
     low, high, step = KNOBS[name]
-    value = knob_value(monitor.run.config, name)
+    value = monitor.run.value(name)
     row = SliderRow(LABELS[name][0], value, (min(low, value), max(high, value)), step,
                     LABELS[name][1])
     try:

@@ -73,7 +73,7 @@ def skeletons(
 
 # %% ../nbs/15_widgets.ipynb #15-013
 def strip(
-    pictures: dict,  # title -> (H, W, 3) uint8
+    pictures: dict | list,  # title -> (H, W, 3) uint8; pairs of both where a title may repeat
     caption: str = "",  # what to look at
     scale: float = 2.0,  # width of one picture, inches
     columns: int = 5,  # most pictures in a row
@@ -81,16 +81,17 @@ def strip(
     "A matplotlib figure: the pictures side by side under their titles."
     import matplotlib.pyplot as plt
 
-    wide = min(len(pictures), columns)
-    rows = -(-len(pictures) // wide)
-    height, width = next(iter(pictures.values())).shape[:2]
+    pairs = list(pictures.items()) if isinstance(pictures, dict) else pictures
+    wide = min(len(pairs), columns)
+    rows = -(-len(pairs) // wide)
+    height, width = pairs[0][1].shape[:2]
     cell = scale * height / width
     tall = rows * (cell + 0.28) + 0.28
     figure, axes = plt.subplots(rows, wide, figsize=(scale * wide, tall), squeeze=False)
     axes = axes.ravel()
     for ax in axes:
         ax.axis("off")
-    for ax, (title, picture) in zip(axes, pictures.items()):
+    for ax, (title, picture) in zip(axes, pairs):
         ax.imshow(picture)
         ax.set_title(title, fontsize=8, pad=3)
     figure.subplots_adjust(0.005, 0.28 / tall, 0.995, 1 - 0.28 / tall, 0.03, 0.28 / cell)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
-from .datasets import AREA_SHARE, Folder, SKELETONS, as_labels, complain
+from .datasets import AREA_SHARE, Folder, SKELETONS, _listing, as_labels, complain
 from .images import FORMATS, ImageError
 
 # %% ../nbs/02b_yolo.ipynb #02-010
@@ -36,10 +36,21 @@ def read_yaml(
     skeleton, flip = SKELETONS[shape[0]], content.get("flip_idx")
     if flip and flip != list(skeleton.flip):
         raise ImageError(f"{path}: flip_idx is not that of {skeleton.name}, {list(skeleton.flip)}")
-    if not isinstance(names, (dict, list)):
-        raise ImageError(f"{path}: names: {names!r}; allowed is a list, or numbers with names")
-    names = names if isinstance(names, dict) else dict(enumerate(names))
-    return {**content, "names": names}
+    return {**content, "names": _classes(path, names)}
+
+# %% ../nbs/02b_yolo.ipynb #02-010a
+def _classes(
+    path: str | Path,  # the YAML
+    names,  # of the classes, as it has them
+) -> dict:
+    "Names by number; a number may stand in quotes. Raises: ImageError."
+    if isinstance(names, list):
+        return dict(enumerate(names))
+    try:
+        return {int(str(number)): name for number, name in names.items()}
+    except (AttributeError, ValueError) as error:
+        raise ImageError(f"{path}: names: {names!r}; allowed is a list, or numbers with names"
+                         ) from error
 
 # %% ../nbs/02b_yolo.ipynb #02-013
 SUFFIXES = {*FORMATS, ".tif", ".tiff"}
@@ -79,11 +90,27 @@ def _expand(
 ) -> list[Path]:
     "The pictures that it stands for."
     if place.is_dir():
-        return sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
+        return _below(place)
     if place.suffix.lower() != ".txt":
         return [place]
     lines = [line.strip() for line in _text(place).splitlines()]
     return [place.parent / line for line in lines if line]
+
+# %% ../nbs/02b_yolo.ipynb #02-014a
+def _below(
+    folder: Path,  # an existing one
+    above: tuple = (),  # where the folders lie that led here
+) -> list[Path]:
+    "Pictures in it and in its folders, links followed, hidden ones left out. Raises: ImageError."
+    home, found = folder.resolve(), []
+    if home in above:
+        return []
+    for path in _listing(folder):
+        if path.is_dir():
+            found += _below(path, (*above, home))
+        elif path.suffix.lower() in SUFFIXES:
+            found.append(path)
+    return sorted(found)
 
 # %% ../nbs/02b_yolo.ipynb #02-015
 def _listed(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from privnb.attack_results import (AttackRun, add_attack, cell, figure, pair_curve, read_attacks,
-                                   row_key, run_attacks, table)
+                                   row_key, run_attacks, table, to_html)
 from privnb.attack_table import published_scenes, residual, wrong_key
 from privnb.attacks import Protection, baseline, call, guidance_protection, protected, protection_of
 from privnb.datasets import collate
@@ -300,6 +300,72 @@ def test_a_damaged_file_is_named(tmp_path, content):
 def test_an_unknown_row_is_refused(tmp_path, default):
     with pytest.raises(ValueError, match="allowed are none, blur"):
         run_attacks(AttackRun(default, "single", PLAN), tmp_path / "a.json", ("mosaic",), (0,))
+
+
+@pytest.fixture
+def quick(monkeypatch, default):
+    "Runs whose attacks cost nothing: figures name the plan's steps; poses are judged where they are asked for."
+    from privnb import attack_results
+
+    def figures(run, row, seed, known, first):
+        if row.startswith("seal") and run.protection(row).name in known:
+            return known[run.protection(row).name] | {"gap": math.inf}
+        return {"best_psnr": float(run.plan.steps), **({"ap": 50.0} if first else {})}
+
+    def made(system=default, **changes):
+        return AttackRun(system, "single", attack_plan("smoke", **changes))
+
+    monkeypatch.setattr(attack_results, "attack_figures", figures)
+    return made
+
+
+def test_rows_of_another_plan_or_system_are_never_mixed(tmp_path, quick, default):
+    path = tmp_path / "a.json"
+    run_attacks(quick(steps=4), path, ("pixel", "system"), (0, 1), told=lambda line: None)
+    before = path.read_bytes()
+    other = PrivacySystem.load("single")
+    next(other.parameters()).data += 1
+    assert other.fingerprint() != default.fingerprint()
+    for run, row in ((quick(steps=5), "pixel"), (quick(other, steps=4), "system")):
+        with pytest.raises(ImageError, match=r"a.json: holds .* of another system or plan and is kept"):
+            run_attacks(run, path, (row,), (2,), told=pytest.fail)
+    assert path.read_bytes() == before
+    run_attacks(quick(steps=5), path, ("fill",), (0,), told=lambda line: None)
+    assert len(read_attacks(path)) == 5, "what stands under other names does no harm"
+
+
+def test_seals_and_poses_of_another_plan_do_not_count(tmp_path, quick):
+    from privnb.attack_results import _record
+
+    path = tmp_path / "a.json"
+    old = run_attacks(quick(steps=4), path, ("pixel",), (0,), told=lambda line: None)
+    with pytest.raises(ImageError, match="holds pixel, seed 0, of another system or plan"):
+        run_attacks(quick(steps=5), path, ("seal pixel",), (0,), told=pytest.fail)
+    sealed = _record(quick(steps=5), "seal pixel", 0, old)
+    assert sealed["figures"]["best_psnr"] == 5 and "ap" in sealed["figures"]
+    again = _record(quick(steps=4), "seal pixel", 0, old)
+    assert again["figures"] == {"best_psnr": 4, "ap": 50, "gap": math.inf}
+
+
+def test_two_commands_on_one_file_keep_each_others_records(tmp_path, quick, monkeypatch):
+    from privnb import attack_results
+
+    path, plain = tmp_path / "a.json", attack_results._record
+
+    def slow(run, row, seed, records):
+        if row == "blur":
+            run_attacks(quick(), path, ("fill",), (0,), told=lambda line: None)
+        return plain(run, row, seed, records)
+
+    monkeypatch.setattr(attack_results, "_record", slow)
+    found = run_attacks(quick(), path, ("blur", "pixel"), (0,), told=lambda line: None)
+    assert [one["row"] for one in found] == ["fill", "blur", "pixel"]
+    assert [one["key"] for one in found] == [one["key"] for one in read_attacks(path)]
+
+
+def test_names_of_systems_are_text_in_the_page():
+    page = to_html([{"row": "<b>a</b> blur 8", "seed": 0, "figures": {"ap": 1.0}}])
+    assert "&lt;b&gt;a&lt;/b&gt; blur 8" in page and "<b>" not in page
 
 
 def test_cells_say_what_is_missing_and_what_is_exact():

@@ -270,3 +270,16 @@ def test_ids_of_another_type_are_faults_not_crashes(tmp_path, broken):
     path.write_text(json.dumps({**content, "annotations": [{**entry, "category_id": broken}]}))
     with pytest.raises(ImageError, match="category_id"):
         CocoKeypoints(path)
+
+
+def test_without_num_keypoints_the_visibilities_say_who_is_labelled(tmp_path):
+    save_image(np.zeros((40, 40, 3), np.uint8), tmp_path / "a.png")
+    box = {"image_id": 1, "bbox": [1, 1, 9, 9]}
+    entries = [{**box, "keypoints": [0] * 51}, {**box, "keypoints": [5, 5, 1] + [0] * 48}, box,
+               {**box, "keypoints": [5, 5, 2] * 17, "num_keypoints": 0}]
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": entries}))
+    data = CocoKeypoints(path)
+    assert data.entries(0) == ["annotations[1]", "annotations[2]"] and len(data[0].ignored) == 2
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": entries[:1]}))
+    assert len(CocoKeypoints(path, people_only=True)) == 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -276,3 +277,8 @@ def test_differences(whole, system, scenes):
     other = evaluate_system(system, scenes[:2], times=5)
     with pytest.raises(ValueError, match="other"):
         difference(whole, "ap50_p", other, "ap50_p")
+    for part in (replace(whole, images=[{**row, "name": f"{row['name']}x"} for row in whole.images]),
+                 replace(whole, matches={k: replace(m, joints=m.joints + 1) for k, m in whole.matches.items()})):
+        with pytest.raises(ValueError, match="other: was taken on other images"):
+            difference(whole, "ssim_op", part, "ssim_op")
+    assert difference(whole, "ssim_op", replace(whole, matches={}), "ssim_op", times=5)[0] == 0

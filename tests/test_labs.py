@@ -267,6 +267,18 @@ def test_copies_are_whole_and_their_links_lead_somewhere(tmp_path, instructor):
     assert dead == []
 
 
+def test_copied_notebooks_keep_their_code(tmp_path):
+    out, contents = labs.copy_labs(tmp_path / "course", True), labs._contents(True)
+    for name in (name for name in contents if name.endswith(".ipynb")):
+        copied, kept = read(out / name), read(contents[name])
+        assert [c["id"] for c in copied["cells"]] == [c["id"] for c in kept["cells"]], name
+        for one, other in zip(copied["cells"], kept["cells"]):
+            assert one["cell_type"] == other["cell_type"]
+            if one["cell_type"] == "code":
+                assert one["source"] == other["source"], f"{name}, cell {one['id']}"
+        assert (out / name).read_text(encoding="utf-8") == json.dumps(copied, indent=1, ensure_ascii=False) + "\n"
+
+
 def test_a_folder_that_exists_is_kept(tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(ValueError, match="exists already"):

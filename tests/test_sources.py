@@ -421,6 +421,25 @@ def test_wrong_yamls_are_named(minis, tmp_path, changes, message):
     assert str(caught.value).startswith(str(tmp_path / "people.yaml"))
 
 
+@pytest.mark.parametrize("names", [{"person": 0}, {"0.5": "person"}, {True: "person"}, "person", 3])
+def test_classes_need_numbers(minis, tmp_path, names):
+    with pytest.raises(ImageError, match="people.yaml: names: .* allowed is a list, or numbers with names"):
+        YoloPose(rewritten(minis, tmp_path, names=names))
+
+
+def test_linked_folders_are_searched_and_hidden_files_are_not(minis, tmp_path):
+    root = Path(minis["yolo"][5:]).parent
+    pictures = tmp_path / "[1]" / "images"
+    (pictures / "deep").mkdir(parents=True)
+    (pictures / "deep" / "linked").symlink_to(root / "images" / "train")
+    (pictures / "deep" / "round").symlink_to(pictures)
+    (pictures / ".hidden").symlink_to(root / "images" / "train")
+    (pictures / "._a.jpg").write_bytes(b"Mac OS X resource fork")
+    found = YoloPose(rewritten(minis, tmp_path, path=str(pictures), train="deep"), problems=[]).files
+    assert len(found) == len(set(found)) == COUNTS["train"] + 1
+    assert {path.parent for path in found} == {pictures / "deep" / "linked"}
+
+
 def test_files_that_are_no_yaml(tmp_path):
     path = tmp_path / "a.yaml"
     for content in (b"a: [", b"\xff\xfe\x00\xd8", b"", b"- 1"):
@@ -466,8 +485,9 @@ def test_lines_that_are_odd_but_right(tmp_path):
     assert np.allclose(sample.ignored[0], [8, 8, 12, 12, 0.53 * 16, 0]) and np.allclose(sample.areas, 0.53 * 200)
     assert sample.keypoints[0, 0].tolist() == [20, 5, 2] and not sample.keypoints[0, 16].any()
     names = {0: "dog", 1: "person"}
-    data = YoloPose(labelled(tmp_path, [GOOD, "1" + GOOD[1:].replace("0.25", "0.5")], names=names))
-    assert data[0].keypoints[:, 0].tolist() == [[20, 10, 2]] and data.entries(0) == ["a.txt: line 2"]
+    for names in (names, {str(number): name for number, name in names.items()}):
+        data = YoloPose(labelled(tmp_path, [GOOD, "1" + GOOD[1:].replace("0.25", "0.5")], names=names))
+        assert data[0].keypoints[:, 0].tolist() == [[20, 10, 2]] and data.entries(0) == ["a.txt: line 2"]
 
 
 def test_joints_of_two_numbers(tmp_path):
@@ -514,6 +534,26 @@ def test_kinds_are_recognised(minis, tmp_path):
     odd.mkdir()
     save_image(np.zeros((4, 4, 3), np.uint8), odd / "a.png")
     assert recognise(odd) == ("folder", odd)
+
+
+def test_an_object_called_train_json_is_not_mpii(minis, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text('{"images": []}')
+    with pytest.raises(ImageError, match="no data set; looked for"):
+        recognise(tmp_path)
+    save_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png")
+    assert recognise(tmp_path) == ("folder", tmp_path)
+    assert recognise(tmp_path / "annotations" / "train.json")[0] == "coco"
+    (tmp_path / "annotations" / "train.json").write_text(" [")
+    assert recognise(tmp_path) == ("mpii", tmp_path)
+
+
+def test_foreign_yamls_and_folders_called_so_do_no_harm(minis, tmp_path):
+    (tmp_path / "latin.yml").write_bytes("gr\xf6\xdfe: 1".encode("latin-1"))
+    (tmp_path / "folder.yml").mkdir()
+    assert "no data set; looked for" in check_data(tmp_path).problems[0]
+    path = labelled(tmp_path, [GOOD])
+    assert recognise(tmp_path) == ("yolo", path)
 
 
 def test_what_is_no_data_set(tmp_path):
@@ -634,11 +674,24 @@ def test_sizes_are_those_of_the_picture(tmp_path):
         picture = Image.new("RGB", (30, 20))
         exif = picture.getexif()
         exif[274] = number
-        picture.save(tmp_path / "a.jpg", exif=exif)
-        assert picture_size(tmp_path / "a.jpg").tolist() == list(load_image(tmp_path / "a.jpg").shape[1::-1])
+        for name in ("a.jpg", "a.tif", "a.png", "a.webp"):
+            picture.save(tmp_path / name, exif=exif)
+            assert picture_size(tmp_path / name).tolist() == list(load_image(tmp_path / name).shape[1::-1])
+            assert picture_size(tmp_path / name).tolist() == ([20, 30] if number > 4 else [30, 20])
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(ImageError, match="a.jpg: not a picture"):
         picture_size(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30)], ids=["as stored", "upright"])
+def test_a_turned_tiff_is_upright_whatever_pillow_says(monkeypatch, size):
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+
+    header = SimpleNamespace(width=size[0], height=size[1], size=size, tag_v2={256: 30, 257: 20},
+                             getexif=lambda: {274: 6})
+    monkeypatch.setattr("privnb.check.Image.open", lambda path: nullcontext(header))
+    assert picture_size("a.tif").tolist() == [20, 30]
 
 
 def test_regions_are_not_held_against_the_estimator(minis):

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from privnb import report as pages
 from privnb.plans import BLUR, MOSAIC, NOISE, TABLES, plan, runs_of
 from privnb.report import collect, read_results, to_csv, to_html, to_latex
 from privnb.results import (belongs, cell_of, contradictions, gather, missing_in_words,
-                            missing_rows, printed_results, verdict, verdicts)
+                            missing_rows, printed_results, read_record, verdict, verdicts)
 from privnb.rows import (NEUTRAL, Claim, Line, Row, Table, changed, paper_figures, row_command,
                          row_config, run_key)
 from privnb.tables import (compute_row, is_done, machine, main, parser, row_path, run_tables, test_data,
@@ -174,6 +175,24 @@ def test_verdicts(left, right, held, agreeing, word):
     assert (made.held, made.agreeing) == (held, agreeing) and word in made.sentence
 
 
+def test_who_finds_as_much_does_not_find_more():
+    tie, more = [{"ap50_p": 4.0}, {"ap50_p": 4.0}], [{"ap50_p": 5.0}, {"ap50_p": 4.0}]
+    pair = (((BLUR, "ap50_p"), (MOSAIC, "ap50_p")),)
+    for ours, strict, held, agreeing in ((tie, False, True, 2), (tie, True, False, 0), (more, True, True, 1)):
+        results = {BLUR.name: records(BLUR, ours), MOSAIC.name: records(MOSAIC, tie)}
+        made = verdict(Claim("it is so", pair, strict=strict), results)
+        assert (made.held, made.agreeing) == (held, agreeing)
+
+
+def test_claims_whose_words_are_strict_are_strict():
+    strict = re.compile(r"more|less|better|faster|exceeds|falls|rises|closer")
+    loose = re.compile(r"at (least|most)|no more than|within")
+    claims = [claim for table in plan("lecture").values() for claim in table.claims]
+    assert {claim.strict for claim in claims} == {False, True}
+    for claim in claims:
+        assert claim.strict == bool(strict.search(claim.text) and not loose.search(claim.text)), claim.text
+
+
 def test_infinite_figures_are_figures():
     tables, line = plan("smoke"), Line("x", MOSAIC, ("psnr_oa",))
     found = records(MOSAIC, [{"psnr_oa": "inf"}])
@@ -194,6 +213,19 @@ def test_a_claim_may_compare_with_a_number_and_have_slack():
     pair = ((BLUR, "psnr_or"), 30.0)
     assert verdict(Claim("x", (pair,)), results).held is False
     assert verdict(Claim("x", (pair,), slack=0.5), results).held is True
+
+
+def test_test_sets_of_one_name_have_rows_of_their_own(tmp_path):
+    tests = ("", "photographs", "scenes:train", "scenes:test", "coco:a/val.json", "coco:b/val.json", "a/b", "a_b")
+    names = [row_path(tmp_path, "k", replace(BLUR, test=test)).name for test in tests]
+    assert names[:4] == ["k.json", "k.photographs_.json", "k.scenes_train.json", "k.scenes_test.json"]
+    assert len(set(names)) == len(tests)
+    assert re.fullmatch(r"k\.coco_val_json_[0-9a-f]{8}\.json", names[4])
+
+
+def test_a_row_that_lies_in_two_files_counts_once():
+    found = records(BLUR, [{"ap50_p": 1.0}, {"ap50_p": 3.0}])
+    assert gather([*found, *found], plan("smoke"))[BLUR.name] == found
 
 
 def test_records_of_another_configuration_are_not_used():
@@ -384,6 +416,31 @@ def test_paths_of_a_machine_are_not_collected(tmp_path):
     assert [path.name for path in made] == ["smoke_coco_table2.json"]
     assert "/data" not in made[0].read_text() and "coco:DIR" in made[0].read_text()
     assert read_results(tmp_path, tables, "smoke", "coco:DIR")[MOSAIC.name]
+
+
+def test_paths_of_test_sets_and_bare_paths_are_not_collected_either(tmp_path):
+    data, test = "/data/it's mine/people.yaml", "coco:/data/my coco/val.json"
+    row, tables = replace(MOSAIC, test=test), plan("smoke", ("transfer",), (test,))
+    record = records(row, [{"ap50_p": 70.0}])[0]
+    words = row_command(row, "smoke", data, 0)
+    record |= {"data": data, "run": run_key(row_config(row, "smoke", data)),
+               "command": f"python -m privnb.tables {shlex.join(words)}"}
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/a.json").write_text(json.dumps(record))
+    (made,) = collect(tmp_path, tmp_path / "kept", tables, "smoke", data)
+    text = made.read_text()
+    assert made.name == "smoke_people_transfer.json" and made.parent == tmp_path / "kept"
+    assert not [word for word in ("/data", "mine", "my coco") if word in text]
+    ((name, (kept,)),) = read_results(tmp_path / "kept", tables, "smoke", data).items()
+    assert name == kept["row"] == "pixelate 12 on coco:DIR/val.json" and kept["data"] == "DIR/people.yaml"
+    args = parser().parse_args(shlex.split(kept["command"])[3:])
+    assert (args.data, args.test) == ("DIR/people.yaml", "coco:DIR/val.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "[1]", "3", "null", '"a"', '{"evaluation": []}', "{"])
+def test_files_that_hold_no_record(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    assert read_record(tmp_path / "a.json") is None and not is_done(tmp_path / "a.json", BLUR)
 
 
 def test_what_was_collected_before_stays(tmp_path):

@@ -193,6 +193,11 @@ def test_tally_of_empty_frames_and_people():
     figures = tally.figures()
     assert figures["people's pixels covered"] == 50 and figures["worst person"] == 0
     assert figures["number of the worst frame"] == 1 and figures["background covered"] == 25
+    tally.add(np.zeros((1, 4, 6), bool), [8], inside)
+    assert tally.figures()["worst person"] == 0 and tally.figures()["people"] == 3
+    hidden = Tally()
+    hidden.add(np.zeros((1, 4, 6), bool), [8], inside)
+    assert np.isnan(hidden.figures()["worst person"])
 
 
 def test_steadiness_is_symmetric_and_refuses_nothing_small():

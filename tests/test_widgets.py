@@ -21,14 +21,14 @@ from privnb import pictures as picture_room
 from privnb.batches import Sample
 from privnb.config import preset
 from privnb.guidance_explorer import (LIMITS, GuidanceExplorer, Setting, explorer_picture, guidance_figures,
-                                      guided_view, people_mask, wiped)
+                                      guidance_strip, guided_view, people_mask, wiped)
 from privnb.images import ImageError
 from privnb.live_run import KNOBS, LiveRun, apply_changes, last_values, read_history, turned
 from privnb.pictures import (SIDE, PicturePicker, bare, fitted, mean_oks, read_picture, read_upload,
                              samples, unaware)
 from privnb.system import PrivacySystem
 from privnb.tradeoff import (attacker_accuracy, Point, Strength, guidance_at, panels, plane_figure, points_csv, points_of,
-                             tradeoff_stages, tradeoff_view, untrained)
+                             tradeoff_stages, tradeoff_strip, tradeoff_view, untrained)
 from privnb.tradeoff_explorer import TradeoffExplorer, free_path
 from privnb.trainer import JointTrainer
 from privnb.training_monitor import TrainingMonitor, curves_figure, people_picture, running_mean
@@ -195,6 +195,17 @@ def test_a_good_upload_replaces_error_and_picture_in_both_explorers(system):
         assert explorer.sample.image.shape == (219, 512, 3)
 
 
+def test_a_second_upload_of_a_name_does_not_replace_the_first():
+    seen, grey = [], [png(np.full((64, 64, 3), value, np.uint8)) for value in (10, 20, 30)]
+    picker = PicturePicker(seen.append)
+    for content in grey:
+        picker.upload.value = upload("image.jpg", content)
+    assert [one.name for one in seen] == ["image.jpg", "image (2).jpg", "image (3).jpg"]
+    assert picker.names.value == "image (3).jpg"
+    picker.names.value = "image.jpg"
+    assert seen[-1].image.max() == 10
+
+
 def test_names_of_uploads_never_become_paths(tmp_path):
     mine = read_upload("/etc/passwd", png(np.zeros((64, 64, 3), np.uint8)))
     assert mine.name == "/etc/passwd" and not mine.image.any()
@@ -355,6 +366,21 @@ def test_stages_agree_with_the_system(sample, system):
     assert mask.any() and 0 < figures["privacy"] < 1
 
 
+def test_two_pictures_at_one_strength_keep_their_own_originals(sample, system):
+    other = replace(sample, image=255 - sample.image, name="other")
+    views = [{name: one.image for name in ("original", "guidance")} for one in (sample, other)]
+    figure = tradeoff_strip([{"strength": Strength(), "sample": one, "views": view, "found": {}}
+                             for one, view in zip((sample, other), views)])
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert len(shown) == 8
+    assert np.array_equal(shown[0], sample.image) and np.array_equal(shown[4], other.image)
+
+
+def test_a_setting_twice_is_two_pictures(sample):
+    figure = guidance_strip(sample, (Setting(), Setting()), unaware())
+    assert [bool(ax.images) for ax in figure.axes][:2] == [True, True]
+
+
 def test_a_camera_without_recoverer_still_enhances(sample):
     camera = PrivacySystem.load("continuous", recoverer=False)
     result = tradeoff_view(sample, camera, Strength("pixelate", 8))
@@ -418,9 +444,10 @@ def test_exports_keep_what_is_there_and_report_errors(system, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tradeoff-2.png", "tradeoff-3.png", "tradeoff.png"]
     assert Image.open(tmp_path / "tradeoff.png").size[0] > 300
     (tmp_path / "file").write_text("")
-    explorer.folder.value = str(tmp_path / "file")
-    explorer.to_csv.click()
-    assert 'role="alert"' in explorer.told.value
+    for folder in (tmp_path / "file", "x" * 300, "~nobody_of_this_name/a", "a\0b"):
+        explorer.told.value, explorer.folder.value = "", str(folder)
+        explorer.to_csv.click()
+        assert 'role="alert"' in explorer.told.value, folder
     assert free_path(tmp_path, "new.csv") == tmp_path / "new.csv"
 
 
@@ -506,6 +533,17 @@ def test_a_steered_run_resumes_with_its_last_values(tmp_path):
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert lines[0]["changed"] == {"threshold": [0.02, 0.07], "radius": [12.0, 6.0]}
     assert last_values(lines) == {"threshold": 0.07, "radius": 6.0}
+
+
+def test_a_resumed_run_shows_the_values_that_are_in_force(tmp_path):
+    changed = {"threshold": [0.02, 0.07], "radius": [12.0, 6.0]}
+    (tmp_path / "history.jsonl").write_text(json.dumps({"step": 1, "style": 1.0, "recovery": 1.0, "pose": 1.0,
+                                                        "changed": changed}) + "\n")
+    monitor = TrainingMonitor(smoke(), tmp_path, look_every=0)
+    assert (monitor.rows["threshold"].value, monitor.rows["radius"].value) == (0.07, 6)
+    assert monitor.rows["lambda_pose"].value == smoke().lambda_pose == monitor.run.value("lambda_pose")
+    monitor.run.change(radius=7)
+    assert (monitor.run.value("threshold"), monitor.run.value("radius")) == (0.07, 7)
 
 
 def test_pauses_and_glances_leave_no_trace_in_the_weights(tmp_path):
