@@ -170,7 +170,8 @@ def _tegra_line(line):
             "cpu_percent": sum(loads) / len(loads) if loads else None,
             "cores_off": cores[1].count("off") if cores else 0,
             "gpu_percent": float(gpu[1]) if gpu else None,
-            "celsius": {n.lower(): float(t) for n, t in re.findall(r"\b(\w+)@(-?[\d.]+)C\b", line)},
+            "celsius": {name.lower(): float(t) for name, t in
+                        re.findall(r"\b(?!PMIC@)(\w+)@(-?[\d.]+)C\b", line)},  # PMIC's is a constant
             "milliwatt": {name: int(now) for name, now in rails}}
 
 # %% ../nbs/13e_jetson.ipynb #13-026
