@@ -120,6 +120,27 @@ def read_boxes(
              (image["width"], image["height"]) if "width" in image and "height" in image else None,
              np.array(boxes[image["id"]], np.float32).reshape(-1, 4)) for image in images]
 
+# %% ../nbs/89a_paths.ipynb #89-027b
+def _listed(
+    path: Path,  # a picture file
+    known: list,  # what `read_boxes` returned
+) -> tuple:
+    "Size or None, and boxes, of the one picture that shares most of the path. Raises: ImageError."
+    from privnb.images import ImageError
+
+    def shared(name: Path) -> int:  # as the file of boxes has it
+        "How many parts, from the end, it shares with the path; 0 where the file name differs."
+        pairs = zip(reversed(name.parts), reversed(path.resolve().parts))
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(name.parts))
+
+    most = max((shared(entry[0]) for entry in known), default=0)
+    if not most:
+        raise ImageError(f"{path}: --boxes does not list this picture")
+    (_, *found), *others = [entry for entry in known if shared(entry[0]) == most]
+    if others:
+        raise ImageError(f"{path}: --boxes lists {len(others) + 1} pictures that it may be")
+    return tuple(found)
+
 # %% ../nbs/89a_paths.ipynb #89-028
 def boxes_for(
     path: Path,  # a picture file
@@ -131,18 +152,7 @@ def boxes_for(
 
     from privnb.images import ImageError
 
-    def shared(name: Path) -> int:  # as the file of boxes has it
-        "How many parts, from the end, it shares with the path; 0 where the file name differs."
-        pairs = zip(reversed(name.parts), reversed(path.resolve().parts))
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(name.parts))
-
-    fitting = [entry for entry in known if shared(entry[0])]
-    if not fitting:
-        raise ImageError(f"{path}: --boxes does not list this picture")
-    most = max(shared(entry[0]) for entry in fitting)
-    (_, size, boxes), *others = [entry for entry in fitting if shared(entry[0]) == most]
-    if others:
-        raise ImageError(f"{path}: --boxes lists {len(others) + 1} pictures that it may be")
+    size, boxes = _listed(path, known)
     height, width = shape[:2]
     if size and tuple(size) != (width, height):
         raise ImageError(f"{path}: is {width} x {height} pixels, not {size[0]} x {size[1]} as "

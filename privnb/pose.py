@@ -288,13 +288,14 @@ def _groups(module, decay):
             dict(params=[p for p in trained if p.ndim <= 1], weight_decay=0.0)]
 
 def _endless(batches):
-    "The batches again and again; ends only if a pass yields nothing."
+    "The batches again and again; ends, with a warning, only if a pass yields nothing."
     while True:
         empty = True
         for batch in batches:
             empty = False
             yield batch
         if empty:
+            warnings.warn('batches: cannot be gone through again; training ends early', stacklevel=3)
             return
 
 # %% ../nbs/08_pose.ipynb #08-048
@@ -345,8 +346,6 @@ def fine_tune(
         bar.set_postfix(loss=f"{history[-1]['loss']:.2f}")
         (callback or _ignore)(step, history[-1])
     estimator.train(mode)
-    if len(history) < steps:
-        warnings.warn(f'batches ended after {len(history)} of {steps} steps', stacklevel=2)
     return history
 
 # %% ../nbs/08_pose.ipynb #08-056

@@ -39,7 +39,7 @@ from .pose import PoseEstimator, fine_tune
 from .portraits import portrait_mask
 from .recovery import consistency_loss, crop_list
 from .storage import random_storage
-from .system import PrivacySystem, SystemConfig, load_weights, shipped
+from .system import PrivacySystem, load_weights, shipped
 
 # %% ../nbs/11_trainer.ipynb #11-008
 def _groups(
@@ -211,15 +211,16 @@ def _parts(
 
 # %% ../nbs/11_trainer.ipynb #11-020b
 def _check_strength(
-    config: SystemConfig,  # of the system that is to be trained
-) -> None:
-    "Raises: ValueError for a system of many strengths that would be judged at one it never saw."
-    strength, known = config.guidance, config.ranges
+    config: TrainConfig,  # what to do
+) -> TrainConfig:
+    "It. Raises: ValueError for many strengths that would be judged at one that is never seen."
+    strength, known = config.system.guidance, config.system.ranges
     low, high = known.get(strength.kind, (math.inf, -math.inf))
     if known and not low <= strength.radius <= high:
         told = ", ".join(f"{kind} {a:g} to {b:g}" for kind, (a, b) in known.items())
         raise ValueError(f"guidance: {strength.kind} {strength.radius:g}; the system would be "
                          f"trained for {told}")
+    return config
 
 # %% ../nbs/11_trainer.ipynb #11-021
 class JointTrainer:
@@ -231,8 +232,7 @@ class JointTrainer:
         out: str | Path,  # the run's folder: checkpoint, history, weights
         progress: bool = True,  # show progress bars
     ):
-        _check_strength(config.system)
-        config = fit_joints(config)
+        config = fit_joints(_check_strength(config))
         self.config, self.out, self.fabric = config, Path(out), _fabric(config)
         self.parts = _parts(config, self.fabric.world_size)
         self.progress, self.step, self.seconds = progress, 0, 0.0
@@ -358,7 +358,7 @@ def _uninterrupted():
     finally:
         signal.signal(signal.SIGINT, before)
 
-
+# %% ../nbs/11_trainer.ipynb #11-029c
 def whole_steps(
     steps,  # iterator that takes a step whenever it is asked
 ):
