@@ -165,13 +165,13 @@ def _tegra_line(line):
     cores = re.search(r"\bCPU \[([^]]*)\]", line)
     loads = [float(x) for x in re.findall(r"(\d+)%", cores[1])] if cores else []
     gpu = re.search(r"\bGR3D_FREQ (\d+)%", line)
+    warm = re.findall(r"\b(\w+)@(-?[\d.]+)C\b", line)
     rails = re.findall(r"\b(?!(?:RAM|SWAP|IRAM) )([A-Z]\w*) (\d+)(?:mW)?/\d+(?:mW)?(?!\w)", line)
     return {"ram_mb": int(memory[1]), "ram_total_mb": int(memory[2]),
             "cpu_percent": sum(loads) / len(loads) if loads else None,
             "cores_off": cores[1].count("off") if cores else 0,
             "gpu_percent": float(gpu[1]) if gpu else None,
-            "celsius": {name.lower(): float(t) for name, t in
-                        re.findall(r"\b(?!PMIC@)(\w+)@(-?[\d.]+)C\b", line)},  # PMIC's is a constant
+            "celsius": {n.lower(): float(t) for n, t in warm if n != "PMIC"},  # PMIC's is constant
             "milliwatt": {name: int(now) for name, now in rails}}
 
 # %% ../nbs/13e_jetson.ipynb #13-026

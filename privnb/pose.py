@@ -287,6 +287,7 @@ def _groups(module, decay):
     return [dict(params=[p for p in trained if p.ndim > 1], weight_decay=decay),
             dict(params=[p for p in trained if p.ndim <= 1], weight_decay=0.0)]
 
+# %% ../nbs/08_pose.ipynb #08-045b
 def _endless(batches):
     "The batches again and again; ends, with a warning, only if a pass yields nothing."
     while True:
@@ -295,7 +296,7 @@ def _endless(batches):
             empty = False
             yield batch
         if empty:
-            warnings.warn('batches: cannot be gone through again; training ends early', stacklevel=3)
+            warnings.warn('batches: cannot be gone through again; the end is early', stacklevel=3)
             return
 
 # %% ../nbs/08_pose.ipynb #08-048
