@@ -134,11 +134,12 @@ def look(
     device = next(system.parameters()).device
     views, squares, seconds = stored_views(system, collate([sample]).to(device), generator)
     found = {}
-    for name, judge in ((name, judge) for name, judge in judges.items() if judge is not None):
+    for name, judge in judges.items():
         seen = {ending: views[view] for ending, (who, view) in COMPARISONS.items()
                 if who == name and view in views}
-        images = torch.cat(list(seen.values())).to(next(judge.parameters()).device)
-        found |= zip(seen, judge.predict(images, confidence=0.01, size=size))
+        if judge is not None and seen:
+            images = torch.cat(list(seen.values())).to(next(judge.parameters()).device)
+            found |= zip(seen, judge.predict(images, confidence=0.01, size=size))
     labels = (np.asarray(getattr(sample, name)) for name in ("keypoints", "areas"))
     known = (getattr(sample, name, None) for name in ("heads", "ignored"))
     return Look(getattr(sample, "name", ""), *labels, *known, _quality(views, squares), found,

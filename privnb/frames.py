@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CELL', 'LARGEST', 'PROTECT', 'KINDS', 'check_rules', 'squares_for', 'sort_people', 'mirrored', 'triangle', 'crop',
-           'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'fill', 'digest']
+           'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill', 'digest']
 
 # %% ../nbs/13_frames.ipynb #13-004
 import hashlib
@@ -280,15 +280,22 @@ def paste(
     frame[y0:y1, x0:x1] = levels.astype(np.uint8).transpose(1, 2, 0)
 
 # %% ../nbs/13_frames.ipynb #13-039
+def outward(
+    boxes: np.ndarray,  # (F, 4) xyxy, pixels
+) -> np.ndarray:
+    "The boxes (F, 4) that hold every pixel they touch, int64."
+    return np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).astype(np.int64)
+
+
 def fill(
     frame: np.ndarray,  # (H, W, 3) uint8, changed in place
     boxes: np.ndarray,  # (F, 4) xyxy, pixels
 ) -> np.ndarray:
     "Cover every pixel that a box touches with grey; returns the boxes (F, 4) as painted, int64."
-    outward = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).astype(np.int64)
-    for left, top, right, bottom in np.maximum(outward, 0):
+    painted = outward(boxes)
+    for left, top, right, bottom in np.maximum(painted, 0):
         frame[top:bottom, left:right] = 128
-    return outward
+    return painted
 
 
 def digest(

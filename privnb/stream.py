@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 
 from .edge import EdgeResult, EdgeSystem, Found
-from .frames import PROTECT, sort_people
+from .frames import PROTECT, outward, sort_people
 
 # %% ../nbs/13f_stream.ipynb #13-007
 def overlaps(
@@ -69,8 +69,7 @@ def painted(
 ) -> np.ndarray:
     "What is painted for these boxes: squares, and boxes that are filled, (M, 4) whole pixels."
     squares, _, filled = sort_people(boxes, shape, rules, side)
-    filled = np.concatenate([np.floor(filled[:, :2]), np.ceil(filled[:, 2:])], 1)
-    return np.concatenate([squares, filled.astype(np.int64)])
+    return np.concatenate([squares, outward(filled)])
 
 # %% ../nbs/13f_stream.ipynb #13-013
 def grown(

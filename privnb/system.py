@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'CELL', 'DOUBTFUL', 'WEIGHTS', 'SYSTEMS', 'DEFAULT', 'PROTECT', 'SystemConfig', 'Portraits',
-           'PrivacySystem', 'WeightsError', 'load_weights', 'shipped', 'folder_of', 'Enhanced', 'RecoveryRefused',
-           'digest']
+           'check_strength', 'PrivacySystem', 'WeightsError', 'load_weights', 'shipped', 'folder_of', 'Enhanced',
+           'RecoveryRefused', 'digest']
 
 # %% ../nbs/10_system.ipynb #10-004
 import copy
@@ -102,6 +102,21 @@ class Portraits:
     guided: list  # y = A(x)
     enhanced: list  # y' = Q(G_X(x))
 
+# %% ../nbs/10_system.ipynb #10-013b
+def check_strength(
+    config: SystemConfig,  # of a system
+    kind: str,  # of a guidance
+    radius: float,  # of it, pixels of the reference portrait
+) -> None:
+    "Raises: ValueError for a guidance that such a system is not trained for."
+    own = config.guidance
+    known = config.ranges or {own.kind: (own.radius, own.radius)}
+    low, high = known.get(kind, (math.inf, -math.inf))
+    if not low <= radius <= high:
+        told = [f"{k} {a:g} to {b:g}" for k, (a, b) in config.ranges.items()]
+        raise ValueError(f"guidance: {kind} {radius:g}; this system was trained for "
+                         + (", ".join(told) or f"{own.kind} {own.radius:g} only"))
+
 # %% ../nbs/10_system.ipynb #10-015
 def _options(
     config: SystemConfig,  # of the system
@@ -124,6 +139,7 @@ class PrivacySystem(nn.Module):
         recoverer: bool = True,  # build G_Y too; a camera does not need it
     ):
         super().__init__()
+        check_strength(config, config.guidance.kind, config.guidance.radius)
         self.config = config
         options = {**_options(config), **config.options}
         sees = 6 if config.guided and not self.blind else 3
@@ -201,11 +217,7 @@ def at(
     "The same networks under another guidance. Raises: ValueError for one it was not trained for."
     old = self.config.guidance
     kind, radius = kind or old.kind, old.radius if radius is None else float(radius)
-    low, high = self.config.ranges.get(kind, (math.inf, -math.inf))
-    if (kind, radius) != (old.kind, old.radius) and not low <= radius <= high:
-        known = [f"{k} {a:g} to {b:g}" for k, (a, b) in self.config.ranges.items()]
-        raise ValueError(f"guidance: {kind} {radius:g}; this system was trained for "
-                         + (", ".join(known) or f"{old.kind} {old.radius:g} only"))
+    check_strength(self.config, kind, radius)
     view = copy.copy(self)
     view.config = replace(self.config, guidance=replace(old, kind=kind, radius=radius))
     return view

@@ -9,7 +9,6 @@ __all__ = ['JointStep', 'CriticStep', 'JointTrainer', 'whole_steps']
 import copy
 import itertools
 import json
-import math
 import os
 import signal
 import sys
@@ -172,8 +171,11 @@ def _autocast(
     class Autocast(MixedPrecision):
         "Fabric's own would round joints and boxes to 8 bits of mantissa, 4 pixels at 640."
 
-        def convert_input(self, data):
-            "The data as they are."
+        def convert_input(
+            self,
+            data,  # what a step is given
+        ):
+            "The same, as it is."
             return data
 
     if config.precision not in ("32-true", "bf16-mixed"):
@@ -209,19 +211,6 @@ def _parts(
                          "devices times accumulate")
     return parts
 
-# %% ../nbs/11_trainer.ipynb #11-020b
-def _check_strength(
-    config: TrainConfig,  # what to do
-) -> TrainConfig:
-    "It. Raises: ValueError for many strengths that would be judged at one that is never seen."
-    strength, known = config.system.guidance, config.system.ranges
-    low, high = known.get(strength.kind, (math.inf, -math.inf))
-    if known and not low <= strength.radius <= high:
-        told = ", ".join(f"{kind} {a:g} to {b:g}" for kind, (a, b) in known.items())
-        raise ValueError(f"guidance: {strength.kind} {strength.radius:g}; the system would be "
-                         f"trained for {told}")
-    return config
-
 # %% ../nbs/11_trainer.ipynb #11-021
 class JointTrainer:
     "A run: `train()` goes on from wherever its folder stands."
@@ -232,7 +221,7 @@ class JointTrainer:
         out: str | Path,  # the run's folder: checkpoint, history, weights
         progress: bool = True,  # show progress bars
     ):
-        config = fit_joints(_check_strength(config))
+        config = fit_joints(config)
         self.config, self.out, self.fabric = config, Path(out), _fabric(config)
         self.parts = _parts(config, self.fabric.world_size)
         self.progress, self.step, self.seconds = progress, 0, 0.0
