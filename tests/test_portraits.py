@@ -33,6 +33,36 @@ def crops(images, squares, index):
     return found
 
 
+def plain_crop(images, squares, index):
+    "Native portraits by an index of mirrored pixels; torch's own gradient."
+    height, width = images.shape[2:]
+    return torch.stack([
+        images[i][:, mirrored(top, bottom, height)][:, :, mirrored(left, right, width)]
+        for (left, top, right, bottom), i in zip(squares.int().tolist(), index.tolist())])
+
+
+def mirrored(start, stop, length):
+    "Source pixels of an axis that goes on in mirror images without repeating its ends."
+    axis = [*range(length), *range(length - 2, 0, -1)]
+    return torch.tensor([axis[p % len(axis)] for p in range(start, stop)])
+
+
+@few
+@given(batch=batches(), side=st.integers(1, 50))
+def test_a_crop_and_its_gradient_are_those_of_an_index(batch, side):
+    images, boxes, index = batch
+    squares = torch.cat([boxes[:, :2].round(), boxes[:, :2].round() + side], 1)
+    if not len(squares):
+        return
+    results = []
+    for crop in (crop_portraits, plain_crop):
+        pictures = images.double().requires_grad_()
+        portraits = crop(pictures, squares, index)
+        (portraits * torch.linspace(-1, 1, portraits.numel()).view_as(portraits)).sum().backward()
+        results.append((portraits, pictures.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)
+
+
 @few
 @given(batch=batches(), snap=st.sampled_from([1, 4, 16]), grow=st.floats(0, 1))
 def test_squares_cover_their_people(batch, snap, grow):
