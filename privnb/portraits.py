@@ -135,44 +135,6 @@ def _one_size(squares, size):
         raise ValueError(f"size: got {size}; allowed: a positive integer")
     return int(size)
 
-# %% ../nbs/04_portraits.ipynb #04-026b
-def _add_window(total, part, left, top, right, bottom):
-    "Add a part (C, h, w) to those pixels of a total (C, H, W) that `_window` would show."
-    height, width = total.shape[1:]
-    rows = _reflected(top, bottom, height, total.device)
-    columns = _reflected(left, right, width, total.device)
-    if not isinstance(columns, slice):
-        folded = part.new_zeros(*part.shape[:2], width)
-        part, columns = folded.index_add_(2, columns, part), slice(0, width)
-    if isinstance(rows, slice):
-        total[:, rows, columns] += part
-    else:
-        total[:, :, columns].index_add_(1, rows, part)
-
-# %% ../nbs/04_portraits.ipynb #04-026c
-class _Crop(torch.autograd.Function):
-    "Squares of one size with whole-pixel corners; backwards, their gradients add up in the images."
-
-    @staticmethod
-    def forward(
-        ctx,  # kept for the way back
-        images: torch.Tensor,  # (N, C, H, W)
-        squares: list,  # M of them, left, top, right, bottom in pixels
-        which: list,  # of M images
-    ) -> torch.Tensor:
-        "The portraits (M, C, S, S)."
-        ctx.shape, ctx.places = images.shape, [(i, *map(int, b)) for i, b in zip(which, squares)]
-        return torch.stack([_window(images[i], *corners) for i, *corners in ctx.places])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: torch.Tensor) -> tuple:  # of the portraits (M, C, S, S)
-        "Its share of the images (N, C, H, W), nothing for the squares."
-        total = gradient.new_zeros(ctx.shape)
-        for (i, *corners), part in zip(ctx.places, gradient):
-            _add_window(total[i], part, *corners)
-        return total, None, None
-
 # %% ../nbs/04_portraits.ipynb #04-027
 def crop_portraits(
     images: torch.Tensor,  # pictures (N, C, H, W), float
@@ -188,10 +150,11 @@ def crop_portraits(
     size = _one_size(squares, size)
     if not squares:
         return images.new_zeros((0, images.shape[1], size, size))
-    if all(_native(box, size) for box in squares):
-        return _Crop.apply(images, squares, which)
     pictures = images.unbind(0)
-    return torch.stack([_resampled_crop(pictures[i], box, size) for box, i in zip(squares, which)])
+    return torch.stack([
+        _window(pictures[i], *map(int, box)) if _native(box, size)
+        else _resampled_crop(pictures[i], box, size)
+        for box, i in zip(squares, which)])
 
 # %% ../nbs/04_portraits.ipynb #04-032
 def _visible(box, height, width):
@@ -262,13 +225,13 @@ class _Paint(torch.autograd.Function):
     def forward(
         ctx,  # kept for the way back
         images: torch.Tensor,  # (N, 3, H, W)
-        places: list,  # for each patch: image, its rows and columns there, the patch's own of them
-        *patches: torch.Tensor,  # (3, h, w) each
+        places: list,  # for each patch: image, top, bottom, left, right in pixels
+        *patches: torch.Tensor,  # (3, bottom - top, right - left) each
     ) -> torch.Tensor:
         "The painted images (N, 3, H, W)."
-        ctx.kept, painted = [(*p, q.shape) for p, q in zip(places, patches)], images.clone()
-        for (i, rows, columns, down, across), patch in zip(places, patches):
-            painted[i, :, rows, columns] = patch[:, down, across]
+        ctx.places, painted = places, images.clone()
+        for (i, top, bottom, left, right), patch in zip(places, patches):
+            painted[i, :, top:bottom, left:right] = patch
         return painted
 
     @staticmethod
@@ -276,27 +239,28 @@ class _Paint(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple:  # of the painted images (N, 3, H, W)
         "Its shares: of the images, nothing for the places, of each patch."
         rest, shares = gradient.clone(), []
-        for i, rows, columns, down, across, shape in reversed(ctx.kept):
-            shares.append(rest.new_zeros(shape))
-            shares[-1][:, down, across] = rest[i, :, rows, columns]
-            rest[i, :, rows, columns] = 0
+        for i, top, bottom, left, right in reversed(ctx.places):
+            hole = rest[i, :, top:bottom, left:right]
+            shares.append(hole.clone())
+            hole.zero_()
         return rest, None, *reversed(shares)
 
 # %% ../nbs/04_portraits.ipynb #04-041
-def _patch(portrait, box, top, bottom, left, right):
-    "A portrait at the resolution of the image, and its rows and columns that are seen there."
+def _patch(portrait, box, place):
+    "The visible part of a portrait at the resolution of the image."
+    _, top, bottom, left, right = place
     size = portrait.shape[-1]
     if top == bottom or left == right:
-        return portrait, slice(0, 0), slice(0, 0)
+        return portrait[:, :0, :0]
     if _native(box, size):
         x, y = int(box[0]), int(box[1])
-        return portrait, slice(top - y, bottom - y), slice(left - x, right - x)
+        return portrait[:, top - y:bottom - y, left - x:right - x]
     step = size / _side(box)
     rows = (torch.arange(top, bottom, dtype=torch.float64) + 0.5 - box[1]) * step
     columns = (torch.arange(left, right, dtype=torch.float64) + 0.5 - box[0]) * step
     down = _resampling(rows, step, size, portrait)
     across = _resampling(columns, step, size, portrait)
-    return down @ portrait @ across.T, slice(None), slice(None)
+    return down @ portrait @ across.T
 
 # %% ../nbs/04_portraits.ipynb #04-043
 def _portrait_list(portraits, count, like):
@@ -325,10 +289,8 @@ def paste_portraits(
     singles = _portrait_list(portraits, len(squares), images)
     places, patches = [], []
     for m in _painting(boxes, index, order):
-        top, bottom, left, right = _visible(squares[m], *images.shape[2:])
-        patch, *own = _patch(singles[m], squares[m], top, bottom, left, right)
-        places.append((which[m], slice(top, bottom), slice(left, right), *own))
-        patches.append(patch)
+        places.append((which[m], *_visible(squares[m], *images.shape[2:])))
+        patches.append(_patch(singles[m], squares[m], places[-1]))
     return _Paint.apply(images, places, *patches)
 
 # %% ../nbs/04_portraits.ipynb #04-053
