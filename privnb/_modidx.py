@@ -1000,7 +1000,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'privnb.pose.PoseLoss.__call__': ('pose.html#poseloss.__call__', 'privnb/pose.py'),
                              'privnb.pose.Prediction': ('pose.html#prediction', 'privnb/pose.py'),
                              'privnb.pose.Prediction.__len__': ('pose.html#prediction.__len__', 'privnb/pose.py'),
-                             'privnb.pose._decoded': ('pose.html#_decoded', 'privnb/pose.py'),
                              'privnb.pose._endless': ('pose.html#_endless', 'privnb/pose.py'),
                              'privnb.pose._evaluating': ('pose.html#_evaluating', 'privnb/pose.py'),
                              'privnb.pose._groups': ('pose.html#_groups', 'privnb/pose.py'),

@@ -124,28 +124,12 @@ def pad_to_stride(
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % stride, 0, -height % stride), value=GREY)
 
-# %% ../nbs/08_pose.ipynb #08-027a
-def _decoded(
-    anchors: Tensor,  # (A, 2), cells of the feature maps
-    points: Tensor,  # (N, A, K, 2 or 3), joints as the head gives them
-) -> Tensor:
-    "Joints in cells, as `v8PoseLoss.kpts_decode` gives them: there each write in place is a copy."
-    width = points.shape[-1]
-    grown, moved = points.new_ones(width), anchors.new_zeros(len(anchors), width)
-    grown[:2], moved[:, :2] = 2, anchors - 0.5
-    return points * grown + moved[:, None]
-
-
 # %% ../nbs/08_pose.ipynb #08-028
 @patch
 def _criterion_on(self: PoseEstimator, device):
     "ultralytics' criterion, made anew when the estimator has moved."
     if self._criterion is None or self._criterion[0] != device:
-        from ultralytics.utils.loss import v8PoseLoss
-        criterion = self.network.init_criterion()
-        if getattr(type(criterion), 'kpts_decode', None) is v8PoseLoss.kpts_decode:
-            criterion.kpts_decode = _decoded
-        self._criterion = device, criterion
+        self._criterion = device, self.network.init_criterion()
     return self._criterion[1]
 
 def _single(output):

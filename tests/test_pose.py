@@ -107,22 +107,6 @@ def test_hidden_joints_count_and_absent_ones_do_not(tiny):
     assert torch.isclose(tiny.loss(batch.images, batch)[1]["pose"], far)
 
 
-@pytest.mark.parametrize("width", [2, 3])
-def test_joints_are_decoded_as_by_ultralytics(tiny, width):
-    generator = torch.Generator().manual_seed(0)
-    anchors = torch.randint(0, 40, (50, 2), generator=generator) + 0.5
-    points = torch.randn(3, 50, 17, width, generator=generator)
-    ours, theirs = points.clone().requires_grad_(), points.clone().requires_grad_()
-    criterion = tiny._criterion_on(points.device)
-    assert criterion.kpts_decode is not type(criterion).kpts_decode
-    found, expected = (decode(anchors, part) for decode, part in (
-        (criterion.kpts_decode, ours), (type(criterion).kpts_decode, theirs)))
-    assert torch.equal(found, expected)
-    for value in (found, expected):
-        value.square().sum().backward()
-    assert torch.equal(ours.grad, theirs.grad)
-
-
 def test_gains_scale_their_terms():
     torch.manual_seed(0)
     plain = PoseEstimator.build(width=0.0625).eval()
