@@ -44,8 +44,8 @@ def named(function, name):
 
 def watched(trainer):
     "The trainer with its networks and its bookkeeping marked."
-    import privnb.trainer as room
-    from privnb import loading
+    from privnb import loading, steps
+    from privnb import trainer as room
 
     system = trainer.system
     networks = {"enhancer": system.enhancer, "recoverer": system.recoverer,
@@ -57,7 +57,7 @@ def watched(trainer):
     room._blend = named(room._blend, "average weights")
     torch.nn.utils.clip_grad_norm_ = named(torch.nn.utils.clip_grad_norm_, "clip gradients")
     for name in ("crop_list", "consistency_loss", "portrait_mask", "join_batches"):
-        setattr(room, name, named(getattr(room, name), name))
+        setattr(steps, name, named(getattr(steps, name), name))
     loading.augment = named(loading.augment, "augment")
     for optimiser in trainer.optimisers.values():
         optimiser.step = named(optimiser.step, "optimisers")

@@ -20,8 +20,9 @@ from .loading import join_batches
 from .losses import thresholded_l1
 from .pose import PoseEstimator
 from .skeleton import BottleneckEnhancer, rounded, skeleton_bits
+from .steps import mean_over, stacks_by_side
 from .system import DOUBTFUL, PrivacySystem, SystemConfig
-from .trainer import JointTrainer, _groups, _mean, whole_steps
+from .trainer import JointTrainer, whole_steps
 
 # %% ../nbs/19_leakfree.ipynb #19-009
 RANGES = {"pixelate": (4.0, 32.0), "blur": (2.0, 16.0)}  # radii, pixels of a portrait of 256
@@ -37,7 +38,7 @@ def by_side(
     *lists: list,  # lists of M tensors (3, S, S)
 ) -> torch.Tensor:
     "The mean over portraits of a function that takes stacks of equal size; 0 without portraits."
-    return _mean(function, _groups(*lists))
+    return mean_over(function, stacks_by_side(*lists))
 
 # %% ../nbs/19_leakfree.ipynb #19-015
 class BlindStep(nn.Module):
