@@ -1,0 +1,70 @@
+"""The shipped system for every strength against conventional fine-tuning, in scenes from easy to crowded.
+
+    privnb train --preset sliders --seed 0 --out runs/sliders
+    python tools/compare_pose.py runs/sliders --only conventional --at pixelate:12 blur:8
+    python tools/compare_crowds.py runs/sliders --out nbs/results/crowds.json --date 2026-11-28
+
+Nothing is trained here. Each row is 200 scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
+they ship, beside the estimators that were fine-tuned on the plain guidance of one strength for as many steps and
+pictures; differences are taken over the same resampled scenes. The second command needs of the run only its `train.json`.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from privnb.evaluation import difference, evaluate_system
+from privnb.figures import render_scenes
+from privnb.images import write_file
+from privnb.pose import PoseEstimator
+from privnb.system import PrivacySystem, shipped
+
+CROWDS = (((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((4, 6), 160))  # people, side in pixels
+POINTS = (("pixelate", 12.0), ("blur", 8.0))
+PAIRS = {"enhanced over conventional": ("ap50_p", "ap50_p_conventional"),
+         "recovered over pretrained": ("ap50_r", "ap50_o_pre")}
+
+
+def row(system, scenes, pretrained, folder, kind, radius):
+    "Figures of one strength on one set of scenes, and what counts as a difference."
+    name = f"conventional_{kind}_{radius:g}.safetensors"
+    found = evaluate_system(system.at(kind, radius), scenes, pretrained,
+                            PoseEstimator.from_file(folder / name))
+    kept = {key: round(value, 3) for key, value in found.figures.items()
+            if key.startswith(("psnr", "ssim", "ap50"))}
+    gaps = {}
+    for title, (more, less) in PAIRS.items():
+        value, ends = difference(found, more, found, less)
+        gaps[title] = [round(float(number), 2) for number in (value, *ends)]
+    return {"guidance": kind, "radius": radius, "persons": found.notes["people"],
+            "figures": kept, "gaps": gaps}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder with conventional_KIND_RADIUS.safetensors")
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--date", required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    system = PrivacySystem.load("continuous")
+    pretrained = PoseEstimator.from_file(shipped("pose.safetensors"))
+    rows = []
+    for people, side in CROWDS:
+        scenes = render_scenes(7, args.scenes, side, people, "test")
+        for kind, radius in POINTS:
+            rows.append({"people": people, "side": side, "scenes": args.scenes,
+                         **row(system, scenes, pretrained, args.run, kind, radius)})
+            print(people, side, kind, radius, rows[-1]["gaps"], flush=True)
+    commands = [line.strip() for line in __doc__.splitlines() if line.startswith("    ")]
+    content = {"date": args.date, "machine": f"{platform.machine()}, shared, one thread",
+               "commands": commands, "system": system.fingerprint(), "rows": rows}
+    write_file(args.out, json.dumps(content, indent=1) + "\n", overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
