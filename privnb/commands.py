@@ -50,8 +50,7 @@ def enhance(
             raise ImageError(f"{path}: no person found; nothing is written "
                              "(--allow-empty copies such pictures)")
         write(image, result, target, system.config)
-        filled = len(result.record["filled"])
-        return _count(result.people) + (f", {filled} of them filled" if filled else "")
+        return _outcome(path, result)
 
     return max(failed, each(args, work) if args.paths else 0)
 
@@ -88,6 +87,18 @@ def _count(
 ) -> str:
     "In words."
     return "1 person" if people == 1 else f"{people} people"
+
+
+def _outcome(
+    path: Path,  # a photograph
+    result,  # `Enhanced`
+) -> str:
+    "What was done with it: people, who of them was filled, and pictures that were left behind."
+    from privnb.images import picture_count
+
+    filled, pictures = len(result.record["filled"]), picture_count(path)
+    rest = f"; the first of {pictures} pictures in the file" if pictures > 1 else ""
+    return _count(result.people) + (f", {filled} of them filled" if filled else "") + rest
 
 # %% ../nbs/89c_commands.ipynb #89-021
 def reader(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LARGEST_PICTURE', 'METADATA_KEY', 'FORMATS', 'COCO_NAMES', 'FLIP_INDEX', 'COCO_SKELETON', 'SKELETON_COLOURS',
-           'ImageError', 'load_image', 'to_tensor', 'to_uint8', 'quantize', 'jpeg_round_trip', 'save_image',
-           'write_file', 'read_metadata', 'draw_pose', 'show_grid']
+           'ImageError', 'load_image', 'picture_count', 'to_tensor', 'to_uint8', 'quantize', 'jpeg_round_trip',
+           'save_image', 'write_file', 'read_metadata', 'draw_pose', 'show_grid']
 
 # %% ../nbs/00_images.ipynb #00-004
 import io
@@ -85,6 +85,17 @@ def _cause(
     if isinstance(error, ImportError) or type(error).__name__ == "UnidentifiedImageError":
         return "not a picture that can be read"
     return " ".join(str(error).split()) or type(error).__name__
+
+# %% ../nbs/00_images.ipynb #00-014b
+def picture_count(
+    path: str | Path,  # a picture file
+) -> int:
+    "How many pictures a file holds, of which `load_image` reads the first; 1 if it does not say."
+    try:
+        with Image.open(path) as picture:
+            return getattr(picture, "n_frames", 1)
+    except Exception:  # reading it will name the cause
+        return 1
 
 # %% ../nbs/00_images.ipynb #00-018
 def to_tensor(

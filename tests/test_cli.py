@@ -161,6 +161,16 @@ def test_every_kind_of_picture_goes_there_and_back(place, scene, mine, capsys):
         assert not stored.getexif() and stored.mode == "RGB"
 
 
+def test_an_animation_says_what_is_left_behind(place, scene, mine, capsys):
+    first = Image.fromarray(scene.image)
+    first.save("a.gif", save_all=True, append_images=[first.rotate(30), first.rotate(60)])
+    boxes = coco("boxes.json", {"a.gif": scene.boxes})
+    capsys.readouterr()
+    assert main(["enhance", "a.gif", "--out", "out", "--system", str(mine), "--boxes", boxes]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("; the first of 3 pictures in the file")
+    assert left("out") == ["a.png"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (10000, 3, 3), (3, 10000, 3)])
 def test_odd_shapes(place, shape, mine, capsys):
     Image.fromarray(np.full(shape, 90, np.uint8)).save("odd.png")

@@ -14,8 +14,8 @@ from PIL import Image
 
 import privnb.images as images
 from privnb.images import (COCO_SKELETON, FLIP_INDEX, ImageError, draw_pose, jpeg_round_trip,
-                           load_image, quantize, read_metadata, save_image, show_grid, to_tensor,
-                           to_uint8, write_file)
+                           load_image, picture_count, quantize, read_metadata, save_image,
+                           show_grid, to_tensor, to_uint8, write_file)
 
 few = settings(max_examples=25, deadline=None)
 
@@ -396,3 +396,18 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded
     monkeypatch.setattr(images, "LARGEST_PICTURE", 59_999)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     assert "300 x 200 pixels" in refused(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("ending", [".gif", ".tif", ".webp", ".png"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_of_a_file_are_counted_and_the_first_is_read(tmp_path, ending, count):
+    frames = [Image.new("RGB", (9, 7), (60 * k, 10, 200)) for k in range(count)]
+    more = {"save_all": True, "append_images": frames[1:]} if count > 1 else {}
+    frames[0].save(tmp_path / f"a{ending}", **more)
+    assert picture_count(tmp_path / f"a{ending}") == count
+    assert load_image(tmp_path / f"a{ending}")[0, 0, 0] < 30
+
+
+def test_what_is_no_picture_counts_as_one(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    assert picture_count(tmp_path / "a.png") == picture_count(tmp_path / "missing.png") == 1
