@@ -179,6 +179,17 @@ def eventually(page, what, wanted, seconds=60):
         page.wait_for_timeout(50)
 
 
+def settled(page, what, rest=0.5, seconds=30):
+    "What a function gives once that has been the same for a while: a busy machine moves things late."
+    end, value, since = time.monotonic() + seconds, what(), time.monotonic()
+    while time.monotonic() - since < rest:
+        assert time.monotonic() < end, f"{value!r:.200} still changes"
+        page.wait_for_timeout(50)
+        before, value = value, what()
+        since = since if value == before else time.monotonic()
+    return value
+
+
 def alike(shown, wanted):
     "Whether pictures are the same but for a rounding here and there: sums in another order."
     pairs = [[np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in pair]
@@ -190,8 +201,7 @@ def drag(page, row, share):
     "Drag the handle of a row's slider along the track, in small steps, as a hand does."
     handle, track = row.locator(".noUi-handle"), row.locator(".noUi-base")
     handle.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
-    a, b = handle.bounding_box(), track.bounding_box()
+    a, b = settled(page, lambda: (handle.bounding_box(), track.bounding_box()))
     y = a["y"] + a["height"] / 2
     page.mouse.move(a["x"] + a["width"] / 2, y)
     page.mouse.down()
@@ -223,9 +233,10 @@ def test_the_guidance_explorer(notebook, lab, artefacts):
     def setting(kind):
         return Setting(kind, number(radius), wipe=wipe)
 
+    untouched = number(radius)
     drag(page, row_of(area, "Radius, pixels"), 0.25)
-    page.wait_for_timeout(300)
-    assert 2 <= number(radius) <= 6
+    eventually(page, lambda: number(radius) != untouched, True)
+    assert 2 <= settled(page, lambda: number(radius)) <= 6
     data, text = expected_guidance(sample, setting("blur"))
     eventually(page, lambda: bytes_of(picture), data)
     eventually(page, lambda: status.inner_text(), text)
@@ -279,8 +290,8 @@ def test_the_start_page(notebook, lab, artefacts):
     first, plane = wanted(8.0), bytes_of(versions.nth(4))
     eventually(page, lambda: alike(shown(), first), True)
     drag(page, row_of(area, "Radius, pixels"), 0.4)
-    page.wait_for_timeout(500)
-    here = number(radius)
+    eventually(page, lambda: number(radius) != 8, True)
+    here = settled(page, lambda: number(radius))
     assert 10 <= here <= 16
     there = wanted(here)
     eventually(page, lambda: alike(shown(), there), True)
