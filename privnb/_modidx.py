@@ -1043,6 +1043,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'privnb.report': { 'privnb.report._cell_html': ('report.html#_cell_html', 'privnb/report.py'),
                                'privnb.report._cell_tex': ('report.html#_cell_tex', 'privnb/report.py'),
                                'privnb.report._joined': ('report.html#_joined', 'privnb/report.py'),
+                               'privnb.report._keep_strip': ('report.html#_keep_strip', 'privnb/report.py'),
                                'privnb.report._kept': ('report.html#_kept', 'privnb/report.py'),
                                'privnb.report._named': ('report.html#_named', 'privnb/report.py'),
                                'privnb.report._page': ('report.html#_page', 'privnb/report.py'),

@@ -172,7 +172,8 @@ def _backbone(
     narrow = preset(name).system.portrait < 256
     note = "U-Nets and ResNets at a quarter of the published width (ngf 16 for 64). " * narrow
     return Table("table4", "Architecture of the generators", columns, lines, claims, 4,
-                 note + "The paper's pictures/s are those of a Jetson AGX Orin." + _note(name))
+                 note + "The paper's pictures/s are those of a Jetson AGX Orin." + _note(name),
+                 tuple(made["pixelation", g] for g in ("unet7", "resnet6", "edge")))
 
 # %% ../nbs/12b_plans.ipynb #12-022
 _SWEEP = ("PSNR(o,a), dB", "PSNR(o,p), dB", "SSIM(o,p)", "AP50 unaware on p, %", "AP50 p, %",

@@ -16,13 +16,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from privnb import report as pages
+from privnb.images import load_image, save_image
 from privnb.plans import BLUR, MOSAIC, NOISE, TABLES, plan, runs_of
-from privnb.report import collect, read_results, to_csv, to_html, to_latex
+from privnb.report import MOST, _keep_strip, collect, read_results, to_csv, to_html, to_latex
 from privnb.results import (belongs, cell_of, contradictions, gather, missing_in_words,
                             missing_rows, printed_results, read_record, verdict, verdicts)
 from privnb.rows import (NEUTRAL, Claim, Line, Row, Table, changed, paper_figures, row_command,
@@ -651,3 +653,14 @@ def test_kept_records_are_of_the_preset_of_today(name):
 def test_stems_of_files():
     assert pages.strip_name(MOSAIC) == "lecture_pixelate_12.jpg"
     assert pages.strip_name(NOISE, "paper", "coco:/data") == "paper_coco_noise.jpg"
+
+
+@pytest.mark.parametrize("calm", [True, False])
+def test_strips_are_copied_or_made_small(tmp_path, calm):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    save_image(pixels // 128 * 0 + 90 if calm else pixels, tmp_path / "strip.jpg", quality=80)
+    _keep_strip(tmp_path / "strip.jpg", tmp_path / "kept.jpg")
+    same = (tmp_path / "strip.jpg").read_bytes() == (tmp_path / "kept.jpg").read_bytes()
+    assert same == calm and (tmp_path / "kept.jpg").stat().st_size <= MOST
+    assert load_image(tmp_path / "kept.jpg").shape == (480, 640, 3)
