@@ -28,21 +28,23 @@ def maker_of(
 
 # %% ../nbs/89b_choice.ipynb #89-016
 def estimator_from(
-    path: str | Path,  # .safetensors of ours, an ultralytics .pt, or a published name
+    path: str | Path,  # .safetensors of ours, "pretrained", an ultralytics .pt or published name
     like: dict | None = None,  # arguments of `PoseEstimator.build` where the file has none
     fetch: bool = False,  # download a published file that is missing
 ):
     "A `PoseEstimator` in evaluation mode. Raises: WeightsError, one line: file and cause."
     from privnb.pose import PUBLISHED, PoseEstimator
-    from privnb.system import WeightsError, load_weights
+    from privnb.system import WeightsError, load_weights, shipped
 
+    path = shipped("pose.safetensors") if str(path) == "pretrained" else path
     path = Path(f"{path}.pt") if f"{path}.pt" in PUBLISHED else Path(path)
     if path.suffix == ".safetensors":
         estimator = PoseEstimator.build(**(_built_as(path) or like or {}))
         load_weights(estimator, path)
         return estimator.eval()
     if path.suffix != ".pt":
-        raise WeightsError(f"{path}: unknown ending; allowed are .safetensors and .pt")
+        raise WeightsError(f"{path}: unknown ending; allowed are .safetensors, .pt and the name "
+                           "pretrained")
     if fetch and not path.exists() and path.name in PUBLISHED:
         _fetch(path)
     return _estimator_of_pt(path)

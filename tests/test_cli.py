@@ -427,6 +427,17 @@ class Shout:
         return print, ("the pickle ran",)
 
 
+def test_the_pretrained_estimator_has_a_name(place, scene, mine, capsys):
+    found = estimator_from("pretrained").state_dict()
+    kept = PoseEstimator.from_file(shipped("pose.safetensors")).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in kept.items())
+    path = picture(scene, "a.png")
+    assert run(capsys, "enhance", path, "--out", "out", "--pose", "pretrained")[0] == 0
+    assert run(capsys, "recover", "out/a.png", "--out", "back")[0] == 0
+    status, lines = run(capsys, "enhance", path, "--out", "out", "--pose", "retrained")
+    assert status == 1 and "unknown ending" in lines[0]
+
+
 def test_a_strangers_pickle_is_announced_before_it_is_loaded(place, scene, mine, capfd):
     torch.save({"model": Shout()}, "mine.pt")
     path = picture(scene, "a.png")
