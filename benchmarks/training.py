@@ -45,7 +45,6 @@ def named(function, name):
 def watched(trainer):
     "The trainer with its networks and its bookkeeping marked."
     from privnb import loading, steps
-    from privnb import trainer as room
 
     system = trainer.system
     networks = {"enhancer": system.enhancer, "recoverer": system.recoverer,
@@ -54,7 +53,7 @@ def watched(trainer):
     for name, module in networks.items():
         marked(module, name)
     system.pose.loss = named(system.pose.loss, "pose loss")
-    room._blend = named(room._blend, "average weights")
+    trainer.average.update = named(trainer.average.update, "average weights")
     torch.nn.utils.clip_grad_norm_ = named(torch.nn.utils.clip_grad_norm_, "clip gradients")
     for name in ("crop_list", "consistency_loss", "portrait_mask", "join_batches"):
         setattr(steps, name, named(getattr(steps, name), name))

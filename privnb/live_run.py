@@ -112,7 +112,7 @@ def snapshot(
 ) -> PrivacySystem:
     "A copy of the system in evaluation mode, its estimator with the averaged weights."
     system = copy.deepcopy(trainer.system)
-    system.pose.load_state_dict(trainer.average)
+    system.pose.load_state_dict(trainer.average.weights)
     return system.eval()
 
 # %% ../nbs/15e_live_run.ipynb #15-016

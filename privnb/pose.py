@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'ADDRESS', 'PoseEstimator', 'to_labels', 'pad_to_stride', 'has_bfloat16', 'PoseLoss', 'Prediction',
-           'learning_rate', 'fine_tune', 'refresh_statistics']
+           'learning_rate', 'fine_tune', 'RunningAverage', 'refresh_statistics']
 
 # %% ../nbs/08_pose.ipynb #08-005
 import dataclasses
@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -348,6 +349,42 @@ def fine_tune(
         (callback or _ignore)(step, history[-1])
     estimator.train(mode)
     return history
+
+# %% ../nbs/08_pose.ipynb #08-054b
+class RunningAverage:
+    "An exponential moving average of a module's weights; counters are copied."
+
+    def __init__(
+        self,
+        module: nn.Module,  # whose weights are averaged; it stays as it is
+        decay: float = 0.99,  # share of the average that stays at a step, [0, 1)
+    ):
+        if not 0 <= decay < 1:
+            raise ValueError(f'decay: got {decay}, allowed is 0 <= decay < 1')
+        self.module, self.decay = module, decay
+        self.weights = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @cached_property
+    def pairs(self) -> tuple[tuple, tuple]:
+        "Averages with weights, then old counters with new ones: they share memory with both."
+        values = self.module.state_dict()
+        moving = [name for name, value in values.items() if value.is_floating_point()]
+        fixed = [name for name in values if name not in moving]
+        return tuple(([self.weights[n] for n in part], [values[n] for n in part])
+                     for part in (moving, fixed))
+
+# %% ../nbs/08_pose.ipynb #08-054d
+@patch
+def update(
+    self: RunningAverage,
+    step: int,  # that was taken, from 0
+    terms: dict | None = None,  # its losses; not needed
+):
+    "Let the weights of this step enter the average."
+    (average, weights), (old, counters) = self.pairs
+    torch._foreach_lerp_(average, weights, 1 - min(self.decay, (1 + step) / (10 + step)))
+    if old:
+        torch._foreach_copy_(old, counters)
 
 # %% ../nbs/08_pose.ipynb #08-056
 def refresh_statistics(

@@ -55,7 +55,7 @@ def train_run(
     if not trainer.fabric.is_global_zero:
         return 0.0
     trainer.system.eval()
-    trainer.system.pose.load_state_dict(trainer.average)
+    trainer.system.pose.load_state_dict(trainer.average.weights)
     if config.conventional:
         trainer.conventional()
         trainer.control()

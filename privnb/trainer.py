@@ -31,7 +31,7 @@ from .figures import evaluate, guide_batch
 from .generators import PatchDiscriminator
 from .images import write_file
 from .loading import fit_joints, open_scenes, seeded, split_batch, step_batches
-from .pose import PoseEstimator, fine_tune
+from .pose import PoseEstimator, RunningAverage, fine_tune
 from .steps import CriticStep, JointStep
 from .system import PrivacySystem, load_weights, shipped
 
@@ -108,7 +108,7 @@ class JointTrainer:
         if config.start:
             self.system.load_state_dict(PrivacySystem.load(config.start).state_dict())
         self._set_precision()
-        self.average = _copied(self.system.pose)
+        self.average = RunningAverage(self.system.pose, config.average)
         self._optimisers()
         self._resume()
 
@@ -322,45 +322,6 @@ def _set_rates(
         for group in optimiser.param_groups:
             group["lr"] = self.peaks[name] * share
 
-# %% ../nbs/11_trainer.ipynb #11-038
-def _paired(
-    average: dict,  # running average of the module's state dict
-    module: nn.Module,  # whose weights enter it
-) -> tuple[tuple, tuple]:
-    "Averages with weights, then old counters with new ones: lists of tensors that share memory."
-    values = module.state_dict()
-    moving = [name for name, value in values.items() if value.is_floating_point()]
-    fixed = [name for name in values if name not in moving]
-    return tuple(([average[n] for n in part], [values[n] for n in part])
-                 for part in (moving, fixed))
-
-
-def _blend(
-    pairs: tuple,  # from `_paired`; the averages are changed in place
-    decay: float,  # share of the average that stays, [0, 1)
-):
-    "One step of an exponential moving average of weights; counters are copied."
-    (average, weights), (old, counters) = pairs
-    torch._foreach_lerp_(average, weights, 1 - decay)
-    torch._foreach_copy_(old, counters)
-
-# %% ../nbs/11_trainer.ipynb #11-038a
-def _copied(
-    module: nn.Module,  # whose weights
-) -> dict:
-    "An independent copy of a state dict."
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-@patch(as_prop=True)
-def averaged(
-    self: JointTrainer,
-) -> tuple:
-    "What `_blend` moves on, paired once."
-    if not hasattr(self, "_averaged"):
-        self._averaged = _paired(self.average, self.system.pose)
-    return self._averaged
-
 # %% ../nbs/11_trainer.ipynb #11-039b
 def _clip(
     system: PrivacySystem,  # with gradients
@@ -389,7 +350,7 @@ def _joint_step(
     _clip(self.system, self.step)
     for name in ("generators", "pose"):
         self.optimisers[name].step()
-    _blend(self.averaged, min(self.config.average, (1 + self.step) / (10 + self.step)))
+    self.average.update(self.step)
     self.critics.requires_grad_(True)
     some = any(part and len(part[0]) for part in portraits)
     if self.config.lambda_gan and (some or self.fabric.world_size > 1):
@@ -469,7 +430,7 @@ def checkpoint(
     self._written = self.step
     tensors = {f"model/system.{k}": v for k, v in self.system.state_dict().items()}
     tensors |= {f"model/critics.{k}": v for k, v in self.critics.state_dict().items()}
-    tensors |= {f"average/{k}": v for k, v in self.average.items()}
+    tensors |= {f"average/{k}": v for k, v in self.average.weights.items()}
     names = {p: name for name, p in self._named().items()}
     for optimiser in self.optimisers.values():
         for p, state in optimiser.state.items():
@@ -508,10 +469,10 @@ def _resume(
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         notes = file.metadata()
-    parts = {"model/system.": self.system, "model/critics.": self.critics}
-    for prefix, module in parts.items():
-        module.load_state_dict(_under(tensors, prefix))
-    self.average = {k: v.to(self.fabric.device) for k, v in _under(tensors, "average/").items()}
+    self.system.load_state_dict(_under(tensors, "model/system."))
+    self.critics.load_state_dict(_under(tensors, "model/critics."))
+    for name, value in _under(tensors, "average/").items():
+        self.average.weights[name].copy_(value)
     named = self._named()
     moments = [(*k.split("/", 1), v) for k, v in _under(tensors, "optimiser/").items()]
     for optimiser in self.optimisers.values():
@@ -548,17 +509,11 @@ def _tuned(
     if path.exists():
         load_weights(estimator, path)
         return estimator.eval()
-    average = _copied(estimator)
-    pairs = _paired(average, estimator)
-
-    def blend(step: int, terms: dict) -> None:  # of the fine-tuning; its losses are not needed
-        "Move the average of the weights on."
-        _blend(pairs, min(config.average, (1 + step) / (10 + step)))
-
+    average = RunningAverage(estimator, config.average)
     stream = map(view, step_batches(config, self.scenes, size=2 * config.batch + config.rehearse))
-    fine_tune(estimator, stream, self.steps, lr=config.lr_pose, callback=blend,
+    fine_tune(estimator, stream, self.steps, lr=config.lr_pose, callback=average.update,
               progress=self.progress)
-    estimator.load_state_dict(average)
+    estimator.load_state_dict(average.weights)
     estimator.save_weights(path, metadata={"part": name})
     return estimator.eval()
 
@@ -588,7 +543,7 @@ def finish(
 
     With several processes the first one does it, and the others return an empty dict."""
     self.system.eval()
-    self.system.pose.load_state_dict(self.average)
+    self.system.pose.load_state_dict(self.average.weights)
     if not self.fabric.is_global_zero:
         return {}
     others = {}

@@ -41,7 +41,7 @@ def trained(config, folder):
         if trainer.step < trainer.steps:
             raise SystemExit("interrupted; start again to go on")
         busy = time.process_time() - began - spent
-        trainer.system.eval().pose.load_state_dict(trainer.average)
+        trainer.system.eval().pose.load_state_dict(trainer.average.weights)
         trainer.system.save(folder, overwrite=True, notes={"train": config.to_dict()})
         facts = {"steps": trainer.step, "seconds": round(trainer.seconds),
                  "processor_seconds": round(busy)}

@@ -85,7 +85,7 @@ def train(args):
             run.checkpoint(lines)
     run.checkpoint(lines)
     history = [json.loads(line) for line in (args.out / "history.jsonl").read_text().splitlines()]
-    run.system.eval().pose.load_state_dict(run.average)
+    run.system.eval().pose.load_state_dict(run.average.weights)
     notes = {"train": config.to_dict(), "steps": run.step, "seconds": round(run.seconds),
              "history": means(history), "machine": MACHINE, "date": date.today().isoformat()}
     run.system.save(args.out, overwrite=True, notes=notes)
