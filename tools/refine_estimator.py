@@ -1,11 +1,11 @@
 """Go on training the estimator of a finished run alone, on crowded scenes; enhancer and recoverer stay as they are.
 
-    python tools/refine_estimator.py continuous --out runs/crowds --steps 1000
-    python tools/refine_estimator.py runs/sliders --plain runs/sliders/conventional_blur_8.safetensors blur:8 \
-        --out runs/crowds/conventional_blur_8.safetensors --steps 1000
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
 
-It sees enhanced pictures at random strengths of the ranges and raw ones. With `--plain` an estimator that was fine-tuned
-on the plain guidance goes on for as many steps, on as many pictures of the same scenes: what the first is compared with.
+It sees enhanced pictures at random strengths of the ranges, and raw ones. The second command takes the estimators that
+tools/compare_pose.py fine-tuned on the plain guidance as many steps further, on as many pictures of the same scenes: what
+the first is compared with.
 """
 
 import argparse
@@ -42,40 +42,49 @@ def enhanced(system, batch, strengths):
     return batch.with_images(torch.cat([*parts, batch.images[2 * ENHANCED:]]))
 
 
+def tuned(estimator, view, config, scenes):
+    "Train it in place on what the view makes of the scenes, ending with averaged weights; seconds."
+    began = time.time()
+    estimator.precision = torch.bfloat16 if config.pose_bf16 else torch.float32
+    average = RunningAverage(estimator, config.average)
+    stream = map(view, step_batches(config, scenes, size=PICTURES))
+    fine_tune(estimator, stream, config.steps, lr=config.lr_pose, callback=average.update)
+    estimator.load_state_dict(average.weights)
+    return round(time.time() - began)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="a system's folder, or the name of one that ships")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plain", nargs=2, metavar=("WEIGHTS", "KIND:RADIUS"),
-                        help="train these weights instead, on this plain guidance")
+    parser.add_argument("--plain", nargs="+", metavar="FOLDER KIND:RADIUS", default=(),
+                        help="go on with FOLDER/conventional_KIND_RADIUS.safetensors instead")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--people", type=int, nargs=2, default=(0, 10))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lr", type=float, default=1e-3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = replace(preset("sliders", seed=args.seed), people=tuple(args.people))
-    system = PrivacySystem.load(args.run)
-    estimator, strengths = system.pose, torch.Generator().manual_seed(args.seed)
-    if args.plain:
-        kind, _, radius = args.plain[1].partition(":")
-        fixed = system.at(kind, float(radius))
-        estimator = PoseEstimator.from_file(args.plain[0])
-    estimator.precision = torch.bfloat16 if config.pose_bf16 else torch.float32
-    average = RunningAverage(estimator)
-    stream, began = step_batches(config, open_scenes(config, "train"), size=PICTURES), time.time()
-    shown = ((guide_batch(fixed, batch) if args.plain else enhanced(system, batch, strengths))
-             for batch in stream)
-    fine_tune(estimator, shown, args.steps, lr=args.lr, callback=average.update)
-    estimator.load_state_dict(average.weights)
-    refined = {"steps": args.steps, "lr": args.lr, "seed": args.seed, "people": args.people,
-               "seconds": round(time.time() - began)}
-    if args.plain:
-        estimator.save_weights(args.out, metadata={"part": args.out.stem})
-    else:
-        notes = {k: system.notes[k] for k in ("train", "steps", "seconds", "refined")}
-        system.eval().save(args.out, overwrite=True, notes={**notes, "estimator": refined})
-    print(json.dumps(refined))
+    config = replace(preset("sliders", seed=args.seed), people=tuple(args.people),
+                     steps=args.steps, lr_pose=args.lr)
+    system, scenes = PrivacySystem.load(args.run), open_scenes(config, "train")
+    kept, points = Path(args.plain[0]) if args.plain else None, args.plain[1:]
+    for point in points:
+        kind, _, radius = point.partition(":")
+        name, fixed = f"conventional_{kind}_{float(radius):g}.safetensors", system.at(kind, float(radius))
+        estimator = PoseEstimator.from_file(kept / name)
+        tuned(estimator, lambda batch, fixed=fixed: guide_batch(fixed, batch), config, scenes)
+        args.out.mkdir(parents=True, exist_ok=True)
+        estimator.save_weights(args.out / name, metadata={"part": "conventional"})
+    if points:
+        return
+    strengths = torch.Generator().manual_seed(args.seed)
+    seconds = tuned(system.pose, lambda batch: enhanced(system, batch, strengths), config, scenes)
+    notes = {k: system.notes[k] for k in ("train", "steps", "seconds", "refined")}
+    notes["estimator"] = {"steps": args.steps, "lr": args.lr, "seed": args.seed,
+                          "people": args.people, "seconds": seconds}
+    system.eval().save(args.out, overwrite=True, notes=notes)
+    print(json.dumps(notes["estimator"]))
 
 
 if __name__ == "__main__":

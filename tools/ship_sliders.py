@@ -3,13 +3,15 @@
     privnb train --preset sliders --seed 0 --out runs/sliders
     python tools/refine_recoverer.py runs/sliders --out runs/sliders_refined --steps 1500
     python tools/compare_pose.py runs/sliders --only conventional --at pixelate:12 blur:8
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
     privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --out runs/shipped
     python tools/refine_recoverer.py runs/shipped --out runs/refined --steps 1500
-    python tools/ship_sliders.py runs/sliders_refined --comparisons runs/sliders --single runs/refined
+    python tools/ship_sliders.py runs/crowds --single runs/refined
 
 The estimator is stored in one byte a weight, the generators in half precision. The system is loaded back from the files
 that ship and judged on held-out scenes at strengths along both ranges, and at pixelation 12 on the photographs of real
-people that ultralytics and scikit-image carry. A system of one strength that was trained as long stands beside it.
+people that ultralytics and scikit-image carry. A system of one strength that took as many joint steps stands beside it.
 """
 
 import argparse
@@ -36,14 +38,12 @@ def main():
     parser.add_argument("--hours", default="not recorded", help="of all training together")
     parser.add_argument("--machine", default="not recorded")
     parser.add_argument("--date", default="not recorded")
-    parser.add_argument("--comparisons", type=Path,
-                        help="run with conventional_KIND_RADIUS.safetensors, see compare_pose.py")
-    parser.add_argument("--single", type=Path, help="a run for one strength, trained as long")
+    parser.add_argument("--single", type=Path, help="a run for one strength of as many joint steps")
     parser.add_argument("--remark", default="", help="what else must be known")
     args = parser.parse_args()
     torch.set_num_threads(1)
     trained = PrivacySystem.load(args.run)
-    notes = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined")}
+    notes = {key: trained.notes[key] for key in ("train", "steps", "seconds", "refined", "estimator")}
     trained.save(shipped("continuous"), half=True, overwrite=True, notes=notes, compact=True)
     system = PrivacySystem.load("continuous")
     scenes = render_scenes(7, 200, 256, (1, 3), "test")
@@ -54,10 +54,9 @@ def main():
     if args.single:
         single = PrivacySystem.load(args.single)
         own = (single.config.guidance.kind, single.config.guidance.radius)
-        rows += [("one strength, as long", *own, evaluate(single, scenes, pretrained,
-                  conventional=compared(args.comparisons, *own)))]
+        rows += [("one strength", *own, evaluate(single, scenes, pretrained))]
     rows += [("continuous", *point, evaluate(system.at(*point), scenes, pretrained,
-                                             conventional=compared(args.comparisons, *point)))
+                                             conventional=compared(args.run, *point)))
              for point in points]
     notes["figures"] = [{"system": name, "guidance": kind, "radius": radius,
                          **{key: figures[key] for key in SHOWN if key in figures}}
@@ -100,17 +99,19 @@ Made by, in this order:
 {commands}
 ```
 
-Data as in [the card of the package](../CARD.md). Steps of the last run {notes['steps']}, seed {notes['train']['seed']}. Date {args.date}.
+Data as in [the card of the package](../CARD.md). {notes['steps']} joint steps, seed {notes['train']['seed']}; then {notes['estimator']['steps']} steps of the
+estimator alone, on scenes of {notes['estimator']['people'][0]} to {notes['estimator']['people'][1]} people, seed {notes['estimator']['seed']}, enhancer and recoverer untouched. Date {args.date}.
 Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
 The estimator is stored in one byte a weight, the generators in half precision; the figures were measured with what is
 stored. Held-out people, 200 scenes of 256 x 256 pixels, 8 bits, inside the enhanced squares; first a system of one
-strength that was trained for as many steps, before rounding.
+strength that took as many joint steps, and none on crowds.
 
 | system | strength | {' | '.join(names)} |
 |---|---|{'---|' * len(names)}
 {lines}
 
-`ap50_p_conventional`: an estimator fine-tuned on the plain guidance of that strength alone, for as many steps and pictures.
+`ap50_p_conventional`: an estimator fine-tuned on the plain guidance of that strength alone, for as many steps and
+pictures, those of the crowds included. Scenes with more people stand in [notebook 11](../../../../nbs/11_trainer.ipynb).
 
 Photographs of real people (read from the packages that carry them), annotated boxes, pixelation 12, saved as PNG and read back:
 
