@@ -67,9 +67,10 @@ def _finding(
     command.add_argument("--confidence", type=_at_least(float, 0.01, 0.99), default=0.05,
                          metavar="C", help="least score of whoever is protected: lower finds more "
                          "people, and more that is nobody (0.05)")
-    command.add_argument("--pose", metavar="WEIGHTS", help="pose weights: pretrained (ours "
-                         "before the joint training; finds more real people), .safetensors of "
-                         "ours, or an ultralytics .pt such as yolov8n-pose.pt (a .pt is a pickle)")
+    command.add_argument("--pose", metavar="WEIGHTS", help="who looks for people alone: own (the "
+                         "system's), pretrained (ours before the joint training), .safetensors of "
+                         "ours, or an ultralytics .pt such as yolov8n-pose.pt (a .pt is a pickle); "
+                         "own and pretrained together where nothing is said")
     command.add_argument("--fetch", action="store_true",
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")

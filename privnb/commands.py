@@ -147,8 +147,7 @@ def demo(
 
     room.claim(args.out, args.overwrite)
     system = open_system(args, recoverer=True)
-    makers, failed = _photographs(args)
-    shown = []
+    (makers, failed), shown = _photographs(args), []
     for name, maker in makers:
         try:
             photograph = room.shrunk(maker(), args.side)
@@ -159,7 +158,8 @@ def demo(
             failed += 1
             complain(name, error, args.debug)
     if shown:
-        notes = {"system": system.fingerprint(), "pose": str(args.pose or args.system)}
+        looked = [str(args.pose or args.system), *("pretrained" for _ in system.finders)]
+        notes = {"system": system.fingerprint(), "pose": " and ".join(looked)}
         content = room.finish(shown, args.out, args.overwrite, notes)
         _print_demo(content)
         print(f"see {Path(args.out) / 'grid.png'}")

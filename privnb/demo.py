@@ -190,7 +190,7 @@ def show(
 ) -> Shown:
     "Enhance, store, read, recover, store, read, measure. Raises: ImageError, one line."
     out, name = Path(out), f"{photograph.stem}.png"
-    found = system.estimate(photograph.image, confidence).boxes if photograph.detect else []
+    found = system.find(photograph.image, confidence).boxes if photograph.detect else []
     boxes, detector, annotation = find_people(photograph, found)
     result = system.enhance(photograph.image, boxes)
     if not result.people:

@@ -147,16 +147,13 @@ class PrivacySystem(nn.Module):
         recoverer = recoverer and not self.blind
         self.recoverer = build_generator(config.generator, 3, **options) if recoverer else None
         self.pose = PoseEstimator.build(**config.pose)
+        self.finders: list = []  # further estimators that look for people, see `find`; no part
 
     @property
     def blind(self) -> bool:
         "Whether G_X sees guidance and joints only; nothing could be recovered from its pictures."
         return self.config.generator == "bottleneck"
 
-    @property
-    def size(self) -> int | None:
-        "Side to which portraits are resampled; None for native portraits."
-        return None if self.config.native else self.config.portrait
 
 # %% ../nbs/10_system.ipynb #10-016a
 @patch(as_prop=True)
@@ -165,6 +162,14 @@ def device(
 ) -> torch.device:
     "Where its networks are; `to` moves them, and photographs follow."
     return next(self.parameters()).device
+
+
+@patch(as_prop=True)
+def size(
+    self: PrivacySystem,
+) -> int | None:
+    "Side to which portraits are resampled; None for native portraits."
+    return None if self.config.native else self.config.portrait
 
 # %% ../nbs/10_system.ipynb #10-018
 @patch
@@ -561,8 +566,18 @@ def estimate(
 
     Small and large people need different sizes; of two findings that overlap, the surer one stays.
     """
-    picture = to_tensor(image).to(self.device)
-    found = [self.pose.predict(picture, confidence=confidence, size=size)[0]
+    return _look(self.pose, image, confidence, sizes)
+
+
+def _look(
+    pose: PoseEstimator,  # who looks
+    image: np.ndarray,  # (H, W, 3) uint8
+    confidence: float,  # people below this score are left out
+    sizes: tuple,  # long sides, pixels
+) -> Prediction:
+    "People and poses in the photograph's pixels, at every size that does not enlarge it much."
+    picture = to_tensor(image).to(next(pose.parameters()).device)
+    found = [pose.predict(picture, confidence=confidence, size=size)[0]
              for size in sizes if size == min(sizes) or max(image.shape[:2]) > min(sizes)]
     one = _merge(found)
     return Prediction(one.boxes.cpu(), one.scores.cpu(), one.keypoints.cpu())
@@ -639,10 +654,23 @@ def _fail_closed(
         pictures.append(fill_portraits(pasted, filled, index[:len(filled)]))
     return *pictures, squares, filled
 
-# %% ../nbs/10_system.ipynb #10-071
+# %% ../nbs/10_system.ipynb #10-070c
 PROTECT = 0.05  # score from which somebody is protected
 
 
+@patch
+def find(
+    self: PrivacySystem,
+    image: np.ndarray,  # original, (H, W, 3) uint8
+    confidence: float = PROTECT,  # least score of whoever is protected, in (0, 1)
+    sizes: tuple = (192, 288),  # long sides at which people are looked for, pixels
+) -> Prediction:
+    "Whoever is to be protected: what `estimate` finds, and what the `finders` are surer of."
+    surer = min(3 * confidence, (1 + confidence) / 2)
+    return _merge([self.estimate(image, confidence, sizes),
+                   *(_look(finder, image, surer, sizes) for finder in self.finders)])
+
+# %% ../nbs/10_system.ipynb #10-071
 @patch
 def enhance(
     self: PrivacySystem,
@@ -655,7 +683,7 @@ def enhance(
     Raises: ValueError when image or boxes have the wrong shape, or a box has swapped corners.
     """
     whole = to_tensor(_checked(image)).to(self.device)
-    boxes = self.estimate(image, confidence).boxes if boxes is None else boxes
+    boxes = self.find(image, confidence).boxes if boxes is None else boxes
     boxes = _inside(boxes, image.shape)
     sides = boxes[:, 2:] - boxes[:, :2]
     small = (sides.amax(1) < self.config.least) | (sides.amin(1) < self.config.least / 8)

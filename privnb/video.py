@@ -92,7 +92,7 @@ def _find(
     "Rows (x0, y0, x1, y1, score) of a frame: from the journal, or new ones."
     rows = next(self.past, None)
     if rows is None:
-        p = self.system.estimate(image, confidence=self.settings.rules.known)
+        p = self.system.find(image, confidence=self.settings.rules.known)
         rows = np.concatenate([p.boxes.numpy(), p.scores.numpy()[:, None]], 1).tolist()
         self.found.append(rows)
     return rows

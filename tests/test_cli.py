@@ -211,7 +211,8 @@ def test_confidence_decides_who_is_protected(place, scene, mine, capsys, monkeyp
         for _ in range(4):
             writer.write(scene.image)
     for words, people in (((), 2), (("--confidence", 0.05), 2), (("--confidence", 0.5), 1)):
-        common = ("--out", f"out{people}", "--system", mine, "--overwrite", "--records", "--quiet", *words)
+        common = ("--out", f"out{people}", "--system", mine, "--overwrite", "--records", "--quiet",
+                  "--pose", "own", *words)
         assert run(capsys, "enhance", "a.png", "c.mkv", *common) == (0, [])
         assert len(read_metadata(f"out{people}/a.png")["squares"]) == people
         lines = [json.loads(line) for line in Path(f"out{people}/c.jsonl").read_text().splitlines()]
@@ -289,11 +290,21 @@ def test_a_tiny_person_is_filled(place, scene, mine, capsys):
 
 def test_the_detector_is_asked_without_boxes(place, scene, mine, capsys, monkeypatch):
     found = torch.from_numpy(scene.boxes).float()
-    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence: Prediction(
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence, sizes: Prediction(
         found, torch.ones(len(found)), torch.zeros(len(found), 17, 3)))
-    path = picture(scene, "a.png")
-    assert run(capsys, "enhance", path, "--out", "out", "--system", mine) == (0, [])
+    path, own = picture(scene, "a.png"), ("--system", mine, "--pose", "own")
+    assert run(capsys, "enhance", path, "--out", "out", *own) == (0, [])
     assert len(read_metadata("out/a.png")["squares"]) == len(found)
+
+
+def test_two_estimators_look_unless_one_is_named(place, scene, mine, capsys, monkeypatch):
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence, sizes: Prediction(
+        torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 17, 3)))
+    path = picture(scene, "a.png")
+    status, lines = run(capsys, "enhance", path, "--out", "own", "--system", mine, "--pose", "own")
+    assert status == 1 and "no person" in lines[0] and not Path("own/a.png").exists()
+    assert run(capsys, "enhance", path, "--out", "both", "--system", mine) == (0, [])
+    assert len(read_metadata("both/a.png")["squares"]) == len(scene.boxes)
 
 
 # outputs

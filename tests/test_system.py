@@ -503,3 +503,39 @@ def test_whoever_is_doubtful_is_protected_and_not_drawn(monkeypatch):
     image = np.full((100, 100, 3), 90, np.uint8)
     assert system.enhance(image).people == 2 and set(asked) == {PROTECT}
     assert len(system.estimate(image)) == 1 and system.enhance(image, confidence=0.5).people == 1
+
+
+class Seeing(nn.Module):
+    "An estimator that finds the same boxes everywhere, in the picture's own pixels."
+
+    def __init__(self, boxes, scores):
+        super().__init__()
+        self.held = nn.Parameter(torch.zeros(1))
+        self.found = Prediction(torch.tensor(boxes).float(), torch.tensor(scores),
+                                torch.zeros(len(boxes), 17, 3))
+
+    def predict(self, images, confidence, size):
+        sure = self.found.scores >= confidence
+        return [Prediction(*(part[sure] for part in vars(self.found).values()))]
+
+
+def test_whoever_a_finder_alone_is_surer_of_is_protected(tmp_path, system):
+    image = picture(120, 160)
+    own, other = [10.0, 10.0, 50.0, 90.0], [90.0, 20.0, 140.0, 110.0]
+    pose, before = system.pose, len(system.state_dict())
+    try:
+        system.pose = Seeing([own], [0.06])
+        assert system.find(image).boxes.tolist() == [own]
+        for score, found in ((0.14, [own]), (0.16, [other, own])):
+            system.finders = [Seeing([other], [score])]
+            assert system.find(image).boxes.tolist() == found
+            assert system.enhance(image).people == len(found)
+        system.finders = [Seeing([[11.0, 10.0, 50.0, 90.0], other], [0.5, 0.02])]
+        assert system.find(image).scores.tolist() == [0.5]  # one person, seen twice
+        assert system.find(image, 0.9).boxes.shape == (0, 4)
+        assert system.estimate(image, 0.05).boxes.tolist() == [own]
+        system.pose = pose
+        assert len(system.state_dict()) == before  # finders are no part of a system
+        assert PrivacySystem.load(system.save(tmp_path / "again")).finders == []
+    finally:
+        system.pose, system.finders = pose, []
