@@ -573,7 +573,7 @@ def _look(
     pose: PoseEstimator,  # who looks
     image: np.ndarray,  # (H, W, 3) uint8
     confidence: float,  # people below this score are left out
-    sizes: tuple,  # long sides, pixels
+    sizes: tuple = (192, 288),  # long sides, pixels
 ) -> Prediction:
     "People and poses in the photograph's pixels, at every size that does not enlarge it much."
     picture = to_tensor(image).to(next(pose.parameters()).device)
@@ -663,12 +663,11 @@ def find(
     self: PrivacySystem,
     image: np.ndarray,  # original, (H, W, 3) uint8
     confidence: float = PROTECT,  # least score of whoever is protected, in (0, 1)
-    sizes: tuple = (192, 288),  # long sides at which people are looked for, pixels
 ) -> Prediction:
     "Whoever is to be protected: what `estimate` finds, and what the `finders` are surer of."
     surer = min(3 * confidence, (1 + confidence) / 2)
-    return _merge([self.estimate(image, confidence, sizes),
-                   *(_look(finder, image, surer, sizes) for finder in self.finders)])
+    return _merge([self.estimate(image, confidence),
+                   *(_look(finder, image, surer) for finder in self.finders)])
 
 # %% ../nbs/10_system.ipynb #10-071
 @patch

@@ -290,7 +290,7 @@ def test_a_tiny_person_is_filled(place, scene, mine, capsys):
 
 def test_the_detector_is_asked_without_boxes(place, scene, mine, capsys, monkeypatch):
     found = torch.from_numpy(scene.boxes).float()
-    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence, sizes: Prediction(
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence: Prediction(
         found, torch.ones(len(found)), torch.zeros(len(found), 17, 3)))
     path, own = picture(scene, "a.png"), ("--system", mine, "--pose", "own")
     assert run(capsys, "enhance", path, "--out", "out", *own) == (0, [])
@@ -298,7 +298,7 @@ def test_the_detector_is_asked_without_boxes(place, scene, mine, capsys, monkeyp
 
 
 def test_two_estimators_look_unless_one_is_named(place, scene, mine, capsys, monkeypatch):
-    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence, sizes: Prediction(
+    monkeypatch.setattr(PrivacySystem, "estimate", lambda self, image, confidence: Prediction(
         torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 17, 3)))
     path = picture(scene, "a.png")
     status, lines = run(capsys, "enhance", path, "--out", "own", "--system", mine, "--pose", "own")

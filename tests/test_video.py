@@ -45,7 +45,7 @@ class Told:
     def __getattr__(self, name):
         return getattr(self.system, name)
 
-    def estimate(self, image, confidence):
+    def find(self, image, confidence):
         boxes = torch.as_tensor(np.asarray(self.found[self.asked], np.float32).reshape(-1, 4))
         self.asked += 1
         return Prediction(boxes, torch.full((len(boxes),), 0.9), torch.zeros(len(boxes), 17, 3))

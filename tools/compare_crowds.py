@@ -1,12 +1,15 @@
 """The shipped system for every strength against conventional fine-tuning, in scenes from easy to crowded.
 
     privnb train --preset sliders --seed 0 --out runs/sliders
+    python tools/refine_recoverer.py runs/sliders --out runs/sliders_refined --steps 1500
     python tools/compare_pose.py runs/sliders --only conventional --at pixelate:12 blur:8
-    python tools/compare_crowds.py runs/sliders --out nbs/results/crowds.json --date 2026-11-28
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds
+    python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
+    python tools/compare_crowds.py runs/crowds --scenes 600 --out nbs/results/crowds.json --date 2026-11-28
 
-Nothing is trained here. Each row is 200 scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
+Nothing is trained here. Each row is so many scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
 they ship, beside the estimators that were fine-tuned on the plain guidance of one strength for as many steps and
-pictures; differences are taken over the same resampled scenes. The second command needs of the run only its `train.json`.
+pictures, those of the crowds included; differences are taken over the same resampled scenes.
 """
 
 import argparse
@@ -22,7 +25,8 @@ from privnb.images import write_file
 from privnb.pose import PoseEstimator
 from privnb.system import PrivacySystem, shipped
 
-CROWDS = (((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((4, 6), 160))  # people, side in pixels
+CROWDS = (((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((9, 12), 288), ((9, 12), 320),
+          ((4, 6), 160))  # people, side in pixels
 POINTS = (("pixelate", 12.0), ("blur", 8.0))
 PAIRS = {"enhanced over conventional": ("ap50_p", "ap50_p_conventional"),
          "recovered over pretrained": ("ap50_r", "ap50_o_pre")}
