@@ -7,7 +7,7 @@
     python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
     python tools/compare_crowds.py runs/crowds --scenes 600 --out nbs/results/crowds.json --date 2026-11-28
 
-Nothing is trained here. Each row is so many scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
+Nothing is trained here. Each row is judged on `--scenes` scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
 they ship, beside the estimators that were fine-tuned on the plain guidance of one strength for as many steps and
 pictures, those of the crowds included; differences are taken over the same resampled scenes.
 """
