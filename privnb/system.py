@@ -154,7 +154,6 @@ class PrivacySystem(nn.Module):
         "Whether G_X sees guidance and joints only; nothing could be recovered from its pictures."
         return self.config.generator == "bottleneck"
 
-
 # %% ../nbs/10_system.ipynb #10-016a
 @patch(as_prop=True)
 def device(

@@ -223,8 +223,9 @@ def _facts(
 ) -> dict:
     "What unfinished work belongs to."
     guidance = system.config.guidance
-    pose = sum(float(v.double().abs().sum()) for v in system.pose.state_dict().values())
-    return {"clip": file_mark(path), "system": system.fingerprint(), "pose": repr(pose),
+    pose = " ".join(repr(sum(float(v.double().abs().sum()) for v in one.state_dict().values()))
+                    for one in (system.pose, *system.finders))
+    return {"clip": file_mark(path), "system": system.fingerprint(), "pose": pose,
             "guidance": [guidance.kind, guidance.radius], "settings": asdict(settings)}
 
 

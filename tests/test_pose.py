@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from privnb import pose as room
 from privnb.augment import augment, shift_hsv
 from privnb.datasets import PoseBatch
-from privnb.pose import (PUBLISHED, PoseEstimator, PoseLoss, fine_tune, has_bfloat16, learning_rate,
+from privnb.pose import (PUBLISHED, PoseEstimator, PoseLoss, RunningAverage, fine_tune, has_bfloat16, learning_rate,
                          pad_to_stride, refresh_statistics, to_labels)
 
 
@@ -317,3 +317,30 @@ def test_a_confidence_beyond_its_range_is_named(confidence):
     estimator = PoseEstimator.build(width=0.1, depth=0.1)
     with pytest.raises(ValueError, match="^confidence:"):
         estimator.predict(torch.zeros(1, 3, 32, 32), confidence=confidence)
+
+
+# the average over the last steps
+
+def test_the_running_average_is_the_formula():
+    norm = torch.nn.BatchNorm1d(3)
+    average = RunningAverage(norm, decay=0.7)
+    wanted = norm.weight.detach().clone()
+    for step in range(12):
+        torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(step))
+        norm.num_batches_tracked += 5
+        average.update(step, {"loss": 1.0})
+        share = min(0.7, (1 + step) / (10 + step))
+        wanted = share * wanted + (1 - share) * norm.weight.detach()
+        assert torch.allclose(average.weights["weight"], wanted, atol=1e-6)
+    assert average.weights["num_batches_tracked"] == norm.num_batches_tracked == 60
+    assert not torch.equal(average.weights["weight"], norm.weight)
+
+
+def test_the_running_average_takes_modules_without_counters_and_no_other_decay():
+    average = RunningAverage(torch.nn.Linear(1, 1), decay=0)
+    average.module.weight.data.fill_(3.0)
+    average.update(0)
+    assert average.weights["weight"].item() == 3.0
+    for wrong in (1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="decay: got"):
+            RunningAverage(torch.nn.Linear(1, 1), decay=wrong)

@@ -21,12 +21,12 @@ from privnb.coverage import Tally, covered, steadiness
 from privnb.images import ImageError
 from privnb.journal import Journal
 from privnb.keys import SealError, new_key
-from privnb.pose import Prediction
+from privnb.pose import PoseEstimator, Prediction
 from privnb.scenes import make_clip
 from privnb.sealed_clips import recover_clip, recovered_frames
-from privnb.system import PrivacySystem
+from privnb.system import PrivacySystem, shipped
 from privnb.tracks import Covering, Tracker, Trail, lookahead
-from privnb.video import ClipSettings, enhance_video, report
+from privnb.video import ClipSettings, _facts, enhance_video, report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -416,7 +416,7 @@ def test_stopped_at_any_frame_and_resumed_is_the_same(tmp_path, system):
 RUN = """
 import sys, torch
 torch.set_num_threads(1)
-from privnb.system import PrivacySystem
+from privnb.system import PrivacySystem, shipped
 from privnb.video import ClipSettings, enhance_video
 source, out = sys.argv[1:]
 enhance_video(source, out, PrivacySystem.load(recoverer=False), ClipSettings(crf=23, part=5), progress=False)
@@ -489,6 +489,18 @@ def test_an_output_that_is_an_input_is_refused_before_any_work(tmp_path):
     (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
     assert same_file(tmp_path / "link.mp4", tmp_path / "a.mp4") and same_file(tmp_path / "none", tmp_path / "x" / ".." / "none")
     assert not same_file(tmp_path / "a.avi", tmp_path / "a.mp4") and not same_file(tmp_path / "none", tmp_path / "a.mp4")
+
+
+def test_unfinished_work_knows_who_looked(tmp_path, system):
+    source = written(tmp_path / "a.mkv", moving(2)[0])
+    alone = _facts(source, system, ClipSettings())
+    system.finders = [PoseEstimator.from_file(shipped("pose.safetensors"))]
+    try:
+        both = _facts(source, system, ClipSettings())
+    finally:
+        system.finders = []
+    assert both["pose"] != alone["pose"] and {**both, "pose": 0} == {**alone, "pose": 0}
+    assert _facts(source, system, ClipSettings()) == alone
 
 
 # seals

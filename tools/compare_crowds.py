@@ -7,9 +7,9 @@
     python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
     python tools/compare_crowds.py runs/crowds --scenes 600 --out nbs/results/crowds.json --date 2026-11-28
 
-Nothing is trained here. Each row is judged on `--scenes` scenes of held-out people on held-out backgrounds, 8 bits, the shipped weights as
-they ship, beside the estimators that were fine-tuned on the plain guidance of one strength for as many steps and
-pictures, those of the crowds included; differences are taken over the same resampled scenes.
+Nothing is trained here. Each row is judged on `--scenes` scenes of held-out people on held-out backgrounds, in 8 bits: the
+shipped weights as they ship, beside the estimators that were fine-tuned on the plain guidance of one strength for as many
+steps and pictures, those of the crowds included. Differences are taken over the same resampled scenes.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from privnb.images import write_file
 from privnb.pose import PoseEstimator
 from privnb.system import PrivacySystem, shipped
 
-CROWDS = (((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((9, 12), 288), ((9, 12), 320),
-          ((4, 6), 160))  # people, side in pixels
+CROWDS = (  # people, side in pixels
+    ((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((9, 12), 288), ((9, 12), 320), ((4, 6), 160))
 POINTS = (("pixelate", 12.0), ("blur", 8.0))
 PAIRS = {"enhanced over conventional": ("ap50_p", "ap50_p_conventional"),
          "recovered over pretrained": ("ap50_r", "ap50_o_pre")}
