@@ -123,7 +123,7 @@ OWN = "own"  # --pose: the system's estimator alone
 
 def open_system(
     args: argparse.Namespace,  # system, and where the command has them: pose, fetch
-    recoverer: bool,  # whether the means of recovery are needed
+    recoverer: bool | None,  # whether the means of recovery are needed; None: if they are there
 ):
     "The system that the arguments name, ready to use."
     from privnb.system import DEFAULT, PrivacySystem

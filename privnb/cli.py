@@ -71,6 +71,13 @@ def _finding(
                          "system's), pretrained (ours before the joint training), .safetensors of "
                          "ours, or an ultralytics .pt such as yolov8n-pose.pt (a .pt is a pickle); "
                          "own and pretrained together where nothing is said")
+    _fetching(command)
+
+
+def _fetching(
+    command: argparse.ArgumentParser,  # one that takes --pose
+) -> None:
+    "Whether a published file may be downloaded."
     command.add_argument("--fetch", action="store_true",
                          help="download --pose from ultralytics if it is a published file "
                          "and missing")
@@ -213,6 +220,9 @@ def _exporting(
     command.add_argument("--part", default="all", help="which (all)",
                          choices=("enhancer", "recoverer", "pose", "guidance", "all"))
     _strength(command)
+    command.add_argument("--pose", metavar="WEIGHTS", help="whose estimator is written: own (the "
+                         "system's), pretrained, or a file as for enhance (own)")
+    _fetching(command)
     command.add_argument("--out", required=True, metavar="DIR", help="folder of the files")
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
     command.set_defaults(run=export)

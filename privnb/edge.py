@@ -190,6 +190,28 @@ def open_file(
     return session, content
 
 # %% ../nbs/13c_edge.ipynb #13-024
+class _Eye:
+    "An estimator as a file, and what its pictures must be."
+
+    def __init__(self, path, opened):
+        self.path, (self.session, self.content) = path, open_file(path, *opened)
+        if self.content["part"] != "pose":
+            raise EdgeError(f"{path}: is the part {self.content['part']}; allowed is pose")
+        self.multiple, shape = self.content["multiple"], self.content["inputs"]["image"]["shape"]
+        self.shape = tuple(shape[2:]) if isinstance(shape[-1], int) else None
+
+    def joints(self):
+        "How many a person has, by a look at an empty picture: not every file says it."
+        picture = np.zeros((1, 3, *(self.shape or (self.multiple, self.multiple))), np.float32)
+        return self.session.run(None, {"image": picture})[2].shape[1] // 3
+
+    def check(self, own):
+        "Raises: EdgeError where its joints are not those of the system's own."
+        if self.joints() != own.joints():
+            raise EdgeError(f"{self.path}: {self.joints()} joints; allowed are those of "
+                            f"{own.path.name}, {own.joints()}")
+
+# %% ../nbs/13c_edge.ipynb #13-024b
 class EdgeSystem:
     "Detector and enhancer as files; see `find` and `enhance`."
 
@@ -200,19 +222,21 @@ class EdgeSystem:
         sizes: tuple = (192, 288),  # longer sides at which people are looked for, pixels
         providers: tuple = ("CPUExecutionProvider",),  # of onnxruntime
         spin: bool = True,  # threads without work wait awake
+        finders: tuple = (),  # further files of `privnb export --part pose` that look for people
     ):
         folder, opened = Path(folder), (threads, providers, spin)
         self.enhancer, self.content = open_file(folder / "enhancer.onnx", *opened)
         self.rules, self.sizes, self.pose = self.content["rules"], tuple(sizes), None
+        self.finders = [_Eye(path, opened) for path in finders]
         shape = self.content["inputs"]["portrait"]["shape"]
         self.side = shape[-1] if isinstance(shape[-1], int) else 0
         self.rng = np.random.default_rng()
         if (folder / "pose.onnx").is_file():
-            self.pose, said = open_file(folder / "pose.onnx", *opened)
-            self.multiple, shape = said["multiple"], said["inputs"]["image"]["shape"]
-            self.shape = tuple(shape[2:]) if isinstance(shape[-1], int) else None
-            if said["system"] != self.content["system"]:
+            self.pose = _Eye(folder / "pose.onnx", opened)
+            if self.pose.content["system"] != self.content["system"]:
                 raise EdgeError(f"{folder / 'pose.onnx'}: belongs to another system")
+            for eye in self.finders:
+                eye.check(self.pose)
 
 # %% ../nbs/13c_edge.ipynb #13-026
 def _at(
@@ -243,27 +267,46 @@ def _check_frame(frame):
         raise ValueError(f"frame: {kind} {shape}; allowed is an array (H, W, 3) uint8")
 
 # %% ../nbs/13c_edge.ipynb #13-031
-def _find(
-    self: EdgeSystem,
-    frame: np.ndarray,  # (H, W, 3) uint8, RGB
-    confidence: float = 0.25,  # least score, in (0, 1)
+def _joined(
+    parts: list,  # `Found`s of one frame
 ) -> Found:
-    "People and poses in a frame. Raises: EdgeError without pose.onnx; ValueError, other frames."
-    _check_frame(frame)
-    if self.pose is None:
-        raise EdgeError("pose.onnx: missing; people have to be given as boxes")
-    least, parts, bounds = min(self.sizes), [], np.array(frame.shape[1::-1], np.float32)
-    sizes = [s for s in self.sizes if s == least or max(frame.shape[:2]) > least]
-    for size in sizes if self.shape is None else sizes[-1:]:
-        picture, factors = letterbox(frame, size, self.multiple, self.shape)
-        raw = self.pose.run(None, {"image": picture})
+    "The surest of every group of all their findings."
+    whole = (np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]))
+    return suppress(Found(*whole), 0.45)
+
+
+def _look(
+    eye: _Eye,  # who looks
+    frame: np.ndarray,  # (H, W, 3) uint8, RGB
+    sizes: tuple,  # longer sides, pixels
+    confidence: float,  # least score, in (0, 1)
+) -> Found:
+    "What it finds at every size that does not enlarge the frame much."
+    bounds, least, parts = np.array(frame.shape[1::-1], np.float32), min(sizes), []
+    sizes = [s for s in sizes if s == least or max(frame.shape[:2]) > least]
+    for size in sizes if eye.shape is None else sizes[-1:]:
+        picture, factors = letterbox(frame, size, eye.multiple, eye.shape)
+        raw = eye.session.run(None, {"image": picture})
         found = suppress(decode(*(part[0] for part in raw), picture.shape[2:], confidence))
         found.boxes = np.clip(found.boxes / np.float32(factors * 2), 0, np.tile(bounds, 2))
         points = found.keypoints[..., :2] / np.float32(factors)
         found.keypoints[..., :2] = np.clip(points, 0, bounds)
         parts.append(found)
-    whole = (np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]))
-    return suppress(Found(*whole), 0.45)
+    return _joined(parts)
+
+# %% ../nbs/13c_edge.ipynb #13-031b
+def _find(
+    self: EdgeSystem,
+    frame: np.ndarray,  # (H, W, 3) uint8, RGB
+    confidence: float = 0.25,  # least score, in (0, 1); of the `finders` three times that
+) -> Found:
+    "People and poses in a frame. Raises: EdgeError without pose.onnx; ValueError, other frames."
+    _check_frame(frame)
+    if self.pose is None:
+        raise EdgeError("pose.onnx: missing; people have to be given as boxes")
+    surer = min(3 * confidence, (1 + confidence) / 2)
+    return _joined([_look(self.pose, frame, self.sizes, confidence),
+                    *(_look(eye, frame, self.sizes, surer) for eye in self.finders)])
 
 
 EdgeSystem.find = _find

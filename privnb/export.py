@@ -263,14 +263,13 @@ def _parts(system, part):
 
 # %% ../nbs/13d_export.ipynb #13-035
 def run_export(
-    args: Namespace,  # system, part, opset, dynamic, half, int8, out, overwrite; may have more
+    args: Namespace,  # part, opset, dynamic, half, int8, out, overwrite; may have more
+    system: PrivacySystem,  # in evaluation mode, at the strength that is meant
 ) -> int:
     "The command `privnb export`; returns the exit status."
-    system = PrivacySystem.load(args.system)
-    kind, radius = getattr(args, "guidance", None), getattr(args, "radius", None)
     names = ("side", "portraits", "scenes", "symmetric")
     more = {n: getattr(args, n) for n in names if getattr(args, n, None) is not None}
-    rows = export_system(system.at(kind, radius), args.out, args.part, args.opset, args.dynamic,
+    rows = export_system(system, args.out, args.part, args.opset, args.dynamic,
                          args.half, args.int8, overwrite=args.overwrite, **more)
     for row in rows:
         if "refused" in row:

@@ -12,7 +12,7 @@ import math
 import sys
 from pathlib import Path
 
-from .choice import estimator_from
+from .choice import OWN, estimator_from, open_system
 
 # %% ../nbs/89d_runs.ipynb #89-007
 def train_config(
@@ -167,4 +167,5 @@ def export(
     "`privnb export`: a system's networks as ONNX files, each checked against torch."
     from privnb.export import run_export
 
-    return run_export(args)
+    args.pose = getattr(args, "pose", None) or OWN
+    return run_export(args, open_system(args, recoverer=None))

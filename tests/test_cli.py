@@ -683,6 +683,22 @@ def test_export_writes_checked_files_and_overwrites_nothing(tmp_path, capsys):
     assert "guidance.onnx" in capsys.readouterr().err and path.read_bytes() == before
 
 
+def test_export_writes_the_estimator_that_is_named(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    made = {}
+    for name in ("own", "pretrained"):
+        assert cli.main(["export", "single", "--part", "pose", "--pose", name, "--dynamic", "--out",
+                         str(tmp_path / name)]) == 0
+        made[name] = onnx.load(tmp_path / name / "pose.onnx").graph.initializer
+    assert {len(parts) for parts in made.values()} == {len(made["own"])}
+    same = [a.raw_data == b.raw_data for a, b in zip(made["own"], made["pretrained"])]
+    assert not all(same)
+    assert cli.main(["export", "single", "--part", "pose", "--pose", "nobody.safetensors",
+                     "--out", str(tmp_path / "x")]) == 1
+    assert "nobody.safetensors: no such file" in capsys.readouterr().err
+
+
 def test_lab_copies_the_course_once(tmp_path, capsys):
     folder = tmp_path / "course"
     assert cli.main(["lab", str(folder)]) == 0

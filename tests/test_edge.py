@@ -22,9 +22,9 @@ from privnb.images import to_tensor
 from privnb.metrics import psnr
 from privnb.portable import export_part
 from privnb.portraits import crop_portraits, portrait_mask
-from privnb.pose import _letterbox
+from privnb.pose import PoseEstimator, _letterbox
 from privnb.scenes import make_clip, make_scene
-from privnb.system import PrivacySystem, SystemConfig
+from privnb.system import PrivacySystem, SystemConfig, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -110,6 +110,53 @@ def test_people_are_found_as_by_the_training_side(system, edge):
         assert np.allclose(ours.boxes, wanted.boxes, atol=1e-2)
         assert np.allclose(ours.scores, wanted.scores, atol=1e-4)
         assert np.allclose(ours.keypoints, wanted.keypoints, atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def second(folder):
+    "The pretrained estimator and its file."
+    other = PrivacySystem.load("single")
+    other.pose = PoseEstimator.from_file(shipped("pose.safetensors"))
+    export_part(other, "pose", folder / "pretrained.onnx", opset=17, side=96, count=2)
+    return other.pose, folder / "pretrained.onnx"
+
+
+@pytest.mark.parametrize("confidence", [0.05, 0.25, 0.5])
+def test_two_estimators_find_as_on_the_training_side(folder, second, confidence):
+    system, both = PrivacySystem.load("single"), EdgeSystem(folder, 1, finders=(second[1],))
+    system.finders = [second[0]]
+    for k in range(6):
+        scene = make_scene(35, k, size=(240, 320), people=(2, 6), split="test")
+        ours, wanted = both.find(scene.image, confidence), system.find(scene.image, confidence)
+        assert len(ours) == len(wanted)
+        assert np.allclose(ours.boxes, wanted.boxes, atol=1e-2)
+        assert np.allclose(ours.scores, wanted.scores, atol=1e-4)
+
+
+def test_whom_the_own_estimator_overlooks_another_sees(folder, second, tmp_path):
+    blind = PrivacySystem.load("single")
+    torch.manual_seed(0)
+    blind.pose = PoseEstimator.build(width=0.1875).eval()
+    export_part(blind, "pose", tmp_path / "pose.onnx", opset=17, side=96, count=1)
+    (tmp_path / "enhancer.onnx").write_bytes((folder / "enhancer.onnx").read_bytes())
+    scene = make_scene(35, 1, size=(240, 320), people=3, split="test")
+    assert EdgeSystem(tmp_path, 1).enhance(scene.image).people == 0
+    both = EdgeSystem(tmp_path, 1, finders=(second[1],))
+    assert both.enhance(scene.image).people == 3
+    blind.finders = [second[0]]
+    assert both.enhance(scene.image).record["squares"] == blind.enhance(scene.image).record["squares"]
+
+
+def test_a_finder_is_a_pose_file_with_the_same_joints(folder, second, tmp_path):
+    with pytest.raises(EdgeError, match="enhancer.onnx: is the part enhancer; allowed is pose"):
+        EdgeSystem(folder, 1, finders=(folder / "enhancer.onnx",))
+    with pytest.raises(EdgeError, match="nobody.onnx: no such file"):
+        EdgeSystem(folder, 1, finders=(tmp_path / "nobody.onnx",))
+    other = PrivacySystem.load("single")
+    other.pose = PoseEstimator.build(keypoints=16, width=0.1875).eval()
+    export_part(other, "pose", tmp_path / "mpii.onnx", opset=17, side=96, count=1)
+    with pytest.raises(EdgeError, match="mpii.onnx: 16 joints; allowed are those of pose.onnx, 17"):
+        EdgeSystem(folder, 1, finders=(tmp_path / "mpii.onnx",))
 
 
 def test_nobody_in_a_frame(edge):

@@ -299,9 +299,9 @@ def test_a_refused_part_is_told_and_the_others_are_written(systems, tmp_path, mo
     monkeypatch.setattr(export, "cost", lambda system, part, *rest: {
         "psnr_or": 3.0 * (part == "recoverer"), "ap50_p": 0.0})
     monkeypatch.setattr(export, "calibration", lambda system, part: calibration(system, part, 3))
-    args = Namespace(system="single", part="all", opset=17, dynamic=True, half=False, int8=True,
-                     out=tmp_path, overwrite=False, side=64, portraits=1, scenes=1)
-    assert run_export(args) == 1
+    args = Namespace(part="all", opset=17, dynamic=True, half=False, int8=True, out=tmp_path,
+                     overwrite=False, side=64, portraits=1, scenes=1)
+    assert run_export(args, systems["single"]) == 1
     seen = capsys.readouterr()
     assert "recoverer: 8 bits cost 3.00 dB" in seen.err and "recoverer.onnx" not in seen.out
     written = sorted(path.name for path in tmp_path.iterdir())
