@@ -2,10 +2,12 @@
 
     python tools/refine_estimator.py runs/sliders_refined --out runs/crowds
     python tools/refine_estimator.py runs/sliders_refined --out runs/crowds --plain runs/sliders pixelate:12 blur:8
+    python tools/refine_estimator.py runs/crowds --out runs/denser --people 2 12 --seed 2
+    python tools/refine_estimator.py runs/crowds --out runs/denser --people 2 12 --seed 2 --plain runs/crowds pixelate:12 blur:8
 
-It sees enhanced pictures at random strengths of the ranges, and raw ones. The second command takes the estimators that
+It sees enhanced pictures at random strengths of the ranges, and raw ones. With `--plain` it takes the estimators that
 tools/compare_pose.py fine-tuned on the plain guidance as many steps further, on as many pictures of the same scenes: what
-the first is compared with.
+the system is compared with.
 """
 
 import argparse
@@ -81,8 +83,9 @@ def main():
     strengths = torch.Generator().manual_seed(args.seed)
     seconds = tuned(system.pose, lambda batch: enhanced(system, batch, strengths), config, scenes)
     notes = {k: system.notes[k] for k in ("train", "steps", "seconds", "refined")}
-    notes["estimator"] = {"steps": args.steps, "lr": args.lr, "seed": args.seed,
-                          "people": args.people, "seconds": seconds}
+    notes["estimator"] = [*system.notes.get("estimator", []),
+                          {"steps": args.steps, "lr": args.lr, "seed": args.seed,
+                           "people": args.people, "seconds": seconds}]
     system.eval().save(args.out, overwrite=True, notes=notes)
     print(json.dumps(notes["estimator"]))
 
