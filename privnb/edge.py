@@ -227,12 +227,12 @@ class EdgeSystem:
         folder, opened = Path(folder), (threads, providers, spin)
         self.enhancer, self.content = open_file(folder / "enhancer.onnx", *opened)
         self.rules, self.sizes, self.pose = self.content["rules"], tuple(sizes), None
-        self.finders = [_Eye(path, opened) for path in finders]
+        self.finders, self.rng = [_Eye(path, opened) for path in finders], np.random.default_rng()
         shape = self.content["inputs"]["portrait"]["shape"]
         self.side = shape[-1] if isinstance(shape[-1], int) else 0
-        self.rng = np.random.default_rng()
         if (folder / "pose.onnx").is_file():
             self.pose = _Eye(folder / "pose.onnx", opened)
+            self.multiple, self.shape = self.pose.multiple, self.pose.shape
             if self.pose.content["system"] != self.content["system"]:
                 raise EdgeError(f"{folder / 'pose.onnx'}: belongs to another system")
             for eye in self.finders:
