@@ -416,7 +416,7 @@ def test_stopped_at_any_frame_and_resumed_is_the_same(tmp_path, system):
 RUN = """
 import sys, torch
 torch.set_num_threads(1)
-from privnb.system import PrivacySystem, shipped
+from privnb.system import PrivacySystem
 from privnb.video import ClipSettings, enhance_video
 source, out = sys.argv[1:]
 enhance_video(source, out, PrivacySystem.load(recoverer=False), ClipSettings(crf=23, part=5), progress=False)

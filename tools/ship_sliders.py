@@ -90,6 +90,8 @@ def write_card(args, notes):
     head = ("psnr_oa", "ssim_oa", "psnr_op", "ssim_op", "psnr_or", "ssim_or")
     real = "\n".join(f"| {name} | " + " | ".join(str(row[key]) for key in head) + " |"
                      for name, row in notes["photographs"].items())
+    further = "; ".join("{steps} on scenes of {people[0]} to {people[1]} people, seed {seed}".format(**stage)
+                        for stage in notes["estimator"])
     commands = "\n".join(line[4:] for line in __doc__.splitlines() if line.startswith("    "))
     text = f"""# The system for every strength
 
@@ -99,8 +101,8 @@ Made by, in this order:
 {commands}
 ```
 
-Data as in [the card of the package](../CARD.md). {notes['steps']} joint steps, seed {notes['train']['seed']}; then {notes['estimator']['steps']} steps of the
-estimator alone, on scenes of {notes['estimator']['people'][0]} to {notes['estimator']['people'][1]} people, seed {notes['estimator']['seed']}, enhancer and recoverer untouched. Date {args.date}.
+Data as in [the card of the package](../CARD.md). {notes['steps']} joint steps, seed {notes['train']['seed']}; then steps of the estimator alone,
+enhancer and recoverer untouched: {further}. Date {args.date}.
 Machine: {args.machine}. Training time, hours: {args.hours}. {args.remark}
 The estimator is stored in one byte a weight, the generators in half precision; the figures were measured with what is
 stored. Held-out people, 200 scenes of 256 x 256 pixels, 8 bits, inside the enhanced squares; first a system of one
