@@ -235,8 +235,9 @@ def attack(
     args: argparse.Namespace,  # system, guidance, radius, preset, rows, seeds, json, quiet
 ) -> int:
     "`privnb attack`: all attacks on a system and on the plain protections; the exit status."
-    from privnb.system import PrivacySystem, folder_of
+    from privnb.system import PrivacySystem
     from privnb.targets import attack_plan
+    from privnb.weights import folder_of
 
     system = PrivacySystem.load(args.system).at(args.guidance, args.radius)
     name = folder_of(args.system).name

@@ -19,6 +19,7 @@ from .datasets import PoseBatch, batches, collate
 from .figures import render_scenes
 
 # %% ../nbs/17d_attack_table.ipynb #17-005
+from .blueprint import LARGEST, on_grid
 from .inversion import Inversion, invert_by_queries, invert_leaked, invert_surrogate
 from .keys import SealError, new_key
 from .metrics import pose_ap, psnr, ssim
@@ -27,8 +28,9 @@ from .portraits import crop_portraits, paste_portraits, portrait_boxes
 from .pose import PoseEstimator, fine_tune
 from .recovery import portrait_groups
 from .sealing import seal, unseal
-from .system import LARGEST, PrivacySystem, _by_group, _on_grid, load_weights, shipped
+from .system import PrivacySystem, _by_group
 from .targets import AttackData, AttackPlan, PortraitSet
+from .weights import load_weights, shipped
 
 # %% ../nbs/17d_attack_table.ipynb #17-008
 def published_scenes(
@@ -38,7 +40,7 @@ def published_scenes(
 ) -> PoseBatch:
     "The scenes as published; portraits are squares on whole cells, as a system cuts them."
     squares = portrait_boxes(batch.boxes, 0.1, snap, max_side=LARGEST)
-    squares, made = _on_grid(squares, batch.boxes, snap), [None] * len(batch.boxes)
+    squares, made = on_grid(squares, batch.boxes, snap), [None] * len(batch.boxes)
     blind = protection.system is not None and protection.system.blind
     told = (_by_group(protection.system, batch.images, squares, batch.index, None) if blind
             else repeat(None))

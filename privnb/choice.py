@@ -17,7 +17,7 @@ def maker_of(
     record: dict,  # that an enhanced picture carries; may be empty
 ) -> str:
     "Name of the system that ships and made it; the default where none did, which then refuses."
-    from privnb.system import DEFAULT, SYSTEMS, folder_of
+    from privnb.weights import DEFAULT, SYSTEMS, folder_of
 
     for name in SYSTEMS:
         path = folder_of(name) / "config.json"
@@ -34,7 +34,7 @@ def estimator_from(
 ):
     "A `PoseEstimator` in evaluation mode. Raises: WeightsError, one line: file and cause."
     from privnb.pose import PUBLISHED, PoseEstimator
-    from privnb.system import WeightsError, load_weights, shipped
+    from privnb.weights import WeightsError, load_weights, shipped
 
     path = shipped("pose.safetensors") if str(path) == "pretrained" else path
     path = Path(f"{path}.pt") if f"{path}.pt" in PUBLISHED else Path(path)
@@ -70,7 +70,7 @@ def _estimator_of_pt(
 ):
     "Its estimator. Raises: WeightsError, one line."
     from privnb.pose import PUBLISHED
-    from privnb.system import WeightsError
+    from privnb.weights import WeightsError
 
     try:
         return _read_pickle(path)
@@ -106,7 +106,7 @@ def _fetch(
 
     from privnb.images import write_file
     from privnb.pose import ADDRESS
-    from privnb.system import WeightsError
+    from privnb.weights import WeightsError
 
     address = ADDRESS + path.name
     print(f"fetching {address}", file=sys.stderr, flush=True)
@@ -126,7 +126,8 @@ def open_system(
     recoverer: bool | None,  # whether the means of recovery are needed; None: if they are there
 ):
     "The system that the arguments name, ready to use."
-    from privnb.system import DEFAULT, PrivacySystem
+    from privnb.system import PrivacySystem
+    from privnb.weights import DEFAULT
 
     args.system = args.system or DEFAULT
     system = PrivacySystem.load(args.system, recoverer=recoverer)

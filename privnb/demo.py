@@ -20,12 +20,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from .datasets import CocoKeypoints
+from .finding import PROTECT
 from .images import (ImageError, draw_pose, load_image, read_metadata, save_image, to_tensor,
                            write_file)
 from .metrics import psnr, ssim
 from .portraits import portrait_mask
 from .scenes import make_scene
-from .system import PROTECT, PrivacySystem
+from .system import PrivacySystem
 
 # %% ../nbs/89_demo.ipynb #89-007
 @dataclass

@@ -18,8 +18,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .frames import (PROTECT, check_rules, code_for, crop, digest, fill, guide, paste,
-                           sort_people, triangle)
+from .frames import (PROTECT, check_rules, code_for, crop, fill, guide, paste, sort_people,
+                           triangle)
+from .records import make_record
 
 # %% ../nbs/13c_edge.ipynb #13-007
 GREY = np.float32(114 / 255)  # what ultralytics pads with
@@ -396,9 +397,9 @@ def _enhance(
         paste(image, made[k], squares[k])
     filled = fill(image, np.concatenate([filled, people[~whole]]))
     clock("paste")
-    record = {"system": self.content["system"], "squares": squares[whole].tolist(),
-              "filled": filled.tolist(), "digest": digest(image),
-              "guidance": [self.rules["guidance"][name] for name in ("kind", "radius")]}
+    guidance = [self.rules["guidance"][name] for name in ("kind", "radius")]
+    record = make_record(self.content["system"], image, squares[whole].tolist(), filled.tolist(),
+                         guidance)
     return EdgeResult(image, record, clock.seconds, found)
 
 

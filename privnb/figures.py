@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from .datasets import PoseBatch, Sample, collate
 from .images import quantize
 from .metrics import pose_ap, psnr, ssim
-from .pose import PoseEstimator
 from .portraits import portrait_mask
+from .pose import PoseEstimator
 from .recovery import map_portraits
 from .scenes import make_scene
 from .system import PrivacySystem

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['CELL', 'LARGEST', 'PROTECT', 'KINDS', 'check_rules', 'squares_for', 'sort_people', 'mirrored', 'triangle', 'crop',
-           'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill', 'digest']
+           'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill']
 
 # %% ../nbs/13_frames.ipynb #13-004
-import hashlib
 import math
 from functools import lru_cache
 
@@ -296,10 +295,3 @@ def fill(
     for left, top, right, bottom in np.maximum(painted, 0):
         frame[top:bottom, left:right] = 128
     return painted
-
-
-def digest(
-    frame: np.ndarray,  # (H, W, 3) uint8
-) -> str:
-    "16 hexadecimal digits that change with any pixel."
-    return hashlib.sha256(repr(frame.shape).encode() + frame.tobytes()).hexdigest()[:16]

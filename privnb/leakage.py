@@ -20,10 +20,11 @@ from .images import quantize, show_grid
 from .inversion import invert_by_queries
 from .metrics import pose_ap, psnr, ssim
 from .parrot import parrot_attack
-from .pose import PoseEstimator
 from .portraits import paste_portraits, portrait_mask
-from .system import DOUBTFUL, PrivacySystem, shipped
+from .pose import PoseEstimator
+from .system import DOUBTFUL, PrivacySystem
 from .targets import AttackData, AttackPlan
+from .weights import shipped
 
 # %% ../nbs/19b_leakage.ipynb #19-007
 QUERIES = 1000  # pictures that the attacker has protected for him

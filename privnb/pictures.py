@@ -26,7 +26,8 @@ from .datasets import AREA_SHARE, CocoKeypoints
 from .images import ImageError, load_image
 from .metrics import match_people, oks
 from .scenes import make_scene
-from .system import PrivacySystem, shipped
+from .system import PrivacySystem
+from .weights import shipped
 from .widgets import say
 
 # %% ../nbs/15a_pictures.ipynb #15-006

@@ -41,8 +41,8 @@ def _config_from(
     file: str | Path,  # a run's train.json or a system's config.json
 ):
     "The `TrainConfig` in a file. Raises: ImageError naming it."
-    from privnb.images import ImageError
     from privnb.config import TrainConfig
+    from privnb.images import ImageError
 
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _others(
     like: dict,  # how the system's estimator is built
 ) -> dict:
     "The unaware estimator, and those for comparison that the run kept, by name."
-    from privnb.system import folder_of, shipped
+    from privnb.weights import folder_of, shipped
 
     folder = folder_of(folder)
     names = ("pretrained", "conventional", "control")

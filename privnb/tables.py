@@ -37,8 +37,9 @@ from .pose import PoseEstimator
 from .report import records_in, write_tables
 from .results import belongs, gather, read_record
 from .rows import Row, changed, row_command, row_config, run_key
-from .system import PrivacySystem, SystemConfig, load_weights
+from .system import PrivacySystem, SystemConfig
 from .trainer import JointTrainer
+from .weights import load_weights
 
 # %% ../nbs/12e_tables.ipynb #12-008
 def train_run(

@@ -33,7 +33,8 @@ from .images import write_file
 from .loading import fit_joints, open_scenes, seeded, split_batch, step_batches
 from .pose import PoseEstimator, RunningAverage, fine_tune
 from .steps import CriticStep, JointStep
-from .system import PrivacySystem, load_weights, shipped
+from .system import PrivacySystem
+from .weights import load_weights, shipped
 
 # %% ../nbs/11_trainer.ipynb #11-019b
 def _autocast(

@@ -18,13 +18,15 @@ from privnb import cli, config, pose, trainer
 from privnb.choice import estimator_from, maker_of
 from privnb.cli import main
 from privnb.clips import ClipWriter
+from privnb.finding import PROTECT
 from privnb.images import ImageError, load_image, read_metadata, save_image
 from privnb.paths import boxes_for, read_boxes, targets
 from privnb.pose import PoseEstimator, Prediction
 from privnb.runs import train_config
 from privnb.scenes import make_scene
-from privnb.system import PROTECT, PrivacySystem, SystemConfig, shipped
+from privnb.system import PrivacySystem, SystemConfig
 from privnb.tracks import Covering
+from privnb.weights import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"width": 0.1, "depth": 0.1}

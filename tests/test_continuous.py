@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from privnb.continuous import KINDS, ContinuousGenerator, Film, strength_code
+from privnb.records import RecoveryRefused
 from privnb.scenes import make_scene
-from privnb.system import PrivacySystem, RecoveryRefused, SystemConfig
+from privnb.system import PrivacySystem, SystemConfig
 
 RANGES = {"pixelate": (4.0, 16.0), "blur": (2.0, 12.0)}
 

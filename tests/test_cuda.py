@@ -9,9 +9,10 @@ import torch
 from privnb.config import preset
 from privnb.rows import Row
 from privnb.scenes import make_scene
-from privnb.system import SYSTEMS, PrivacySystem
+from privnb.system import PrivacySystem
 from privnb.tables import compute_row, read_record
 from privnb.trainer import JointTrainer
+from privnb.weights import SYSTEMS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -24,7 +24,8 @@ from privnb.portable import export_part
 from privnb.portraits import crop_portraits, portrait_mask
 from privnb.pose import PoseEstimator, _letterbox
 from privnb.scenes import make_clip, make_scene
-from privnb.system import PrivacySystem, SystemConfig, shipped
+from privnb.system import PrivacySystem, SystemConfig
+from privnb.weights import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -301,7 +302,7 @@ assert sys.modules["torch"] is None
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     first, second = run.stdout.splitlines()
-    assert first.split()[1] == "1" and second == "['privnb.edge', 'privnb.frames']"
+    assert first.split()[1] == "1" and second == "['privnb.edge', 'privnb.frames', 'privnb.records']"
 
 
 def test_import_alone_does_not_load_torch():

@@ -19,7 +19,8 @@ from privnb.matching import (interval, joined, match, matches_from, measures, ov
                              resamples, weighted_mean)
 from privnb.metrics import head_size, match_people, pckh, pose_ap
 from privnb.pose import PoseEstimator, Prediction
-from privnb.system import PrivacySystem, SystemConfig, shipped
+from privnb.system import PrivacySystem, SystemConfig
+from privnb.weights import shipped
 
 NAMES = ("ap50", "ar50", "ap", "ar")
 

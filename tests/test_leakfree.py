@@ -18,7 +18,8 @@ from privnb.minmax import MINMAX, Adversaries, FittedInverse, MinMaxTrainer, adv
 from privnb.pose import Prediction
 from privnb.skeleton import (GRID, LEVELS, PLACES, BottleneckEnhancer, in_square, rounded,
                              skeleton_bits, skeleton_maps)
-from privnb.system import PrivacySystem, SystemConfig, WeightsError, shipped
+from privnb.system import PrivacySystem, SystemConfig
+from privnb.weights import WeightsError, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "nbs" / "results" / "leakfree"
@@ -259,7 +260,7 @@ def test_a_system_stored_beside_its_relative(tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
     (other / "pose.safetensors").write_bytes(shipped("pose.safetensors").read_bytes()[:-1] + b"\1")
-    monkeypatch.setattr("privnb.system.shipped", lambda name="": other / name)
+    monkeypatch.setattr("privnb.weights.shipped", lambda name="": other / name)
     with pytest.raises(WeightsError, match="differences to other weights"):
         PrivacySystem.load(tmp_path)
 

@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from privnb.finding import PROTECT, merge_findings
 from privnb.guidance import Guidance
 from privnb.images import ImageError, load_image, read_metadata, save_image, to_tensor
 from privnb.pose import Prediction
-from privnb.system import (PROTECT, PrivacySystem, RecoveryRefused, SystemConfig, WeightsError,
-                           _merge, digest, load_weights, shipped)
+from privnb.records import RecoveryRefused, digest
+from privnb.system import PrivacySystem, SystemConfig
+from privnb.weights import WeightsError, load_weights, shipped
 
 few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -470,10 +472,10 @@ def test_of_two_findings_the_surer_stays():
 
     one = found((0, 0, 10, 10, 0.6), (50, 50, 60, 60, 0.5))
     two = found((0, 0, 10, 11, 0.9), (50, 50, 53, 60, 0.4))
-    merged = _merge([one, two])
+    merged = merge_findings([one, two])
     assert merged.boxes.tolist() == [[0, 0, 10, 11], [50, 50, 60, 60], [50, 50, 53, 60]]
-    assert len(_merge([found(), found()])) == 0 and len(_merge([found(), one])) == 2
-    assert len(_merge([found((0, 0, 10, 10, 0.6), (0, 0, 10, 6, 0.5))])) == 1  # at one size, too
+    assert len(merge_findings([found(), found()])) == 0 and len(merge_findings([found(), one])) == 2
+    assert len(merge_findings([found((0, 0, 10, 10, 0.6), (0, 0, 10, 6, 0.5))])) == 1  # at one size, too
 
 
 def test_enhance_asks_the_estimator(system, monkeypatch):

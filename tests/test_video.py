@@ -24,9 +24,10 @@ from privnb.keys import SealError, new_key
 from privnb.pose import PoseEstimator, Prediction
 from privnb.scenes import make_clip
 from privnb.sealed_clips import recover_clip, recovered_frames
-from privnb.system import PrivacySystem, shipped
+from privnb.system import PrivacySystem
 from privnb.tracks import Covering, Tracker, Trail, lookahead
 from privnb.video import ClipSettings, _facts, enhance_video, report
+from privnb.weights import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 

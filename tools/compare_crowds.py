@@ -26,7 +26,8 @@ from privnb.evaluation import difference, evaluate_system
 from privnb.figures import render_scenes
 from privnb.images import write_file
 from privnb.pose import PoseEstimator
-from privnb.system import PrivacySystem, shipped
+from privnb.system import PrivacySystem
+from privnb.weights import shipped
 
 CROWDS = (  # people, side in pixels
     ((1, 3), 256), ((4, 6), 256), ((6, 9), 256), ((9, 12), 288), ((9, 12), 320), ((4, 6), 160))

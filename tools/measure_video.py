@@ -27,8 +27,9 @@ from tqdm.auto import tqdm
 
 from privnb.clips import ClipWriter, read_frames
 from privnb.coverage import Tally, covered
+from privnb.finding import PROTECT
 from privnb.scenes import make_clip
-from privnb.system import PROTECT, PrivacySystem
+from privnb.system import PrivacySystem
 from privnb.video import ClipSettings, enhance_video
 
 

@@ -25,7 +25,8 @@ from ship_weights import photograph
 from privnb.datasets import CocoKeypoints
 from privnb.figures import evaluate, render_scenes
 from privnb.pose import PoseEstimator
-from privnb.system import PrivacySystem, shipped
+from privnb.system import PrivacySystem
+from privnb.weights import shipped
 
 POINTS = {"pixelate": (4, 8, 12, 16, 32), "blur": (2, 4, 8, 16)}
 SHOWN = ("psnr_oa", "psnr_op", "ssim_op", "psnr_or", "ssim_or", "ap50_o_pre",

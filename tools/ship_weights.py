@@ -18,9 +18,10 @@ from privnb.datasets import CocoKeypoints
 from privnb.figures import evaluate, render_scenes
 from privnb.images import load_image, read_metadata, save_image, to_tensor
 from privnb.metrics import psnr, ssim
-from privnb.pose import PoseEstimator
 from privnb.portraits import portrait_mask
-from privnb.system import PrivacySystem, shipped
+from privnb.pose import PoseEstimator
+from privnb.system import PrivacySystem
+from privnb.weights import shipped
 
 COMMANDS = """python tools/pretrain_pose.py --out runs/pose --steps 4200
 privnb train --preset shipped --guidance pixelate --radius 12 --seed 0 --steps {steps} --out runs/shipped

@@ -29,7 +29,8 @@ import torch
 from privnb.images import write_file
 from privnb.leakfree import BOTTLENECK, BottleneckTrainer
 from privnb.minmax import MINMAX, MinMaxTrainer
-from privnb.system import PrivacySystem, shipped
+from privnb.system import PrivacySystem
+from privnb.weights import shipped
 
 RUNS = {"bottleneck": (BOTTLENECK, BottleneckTrainer), "minmax": (MINMAX, MinMaxTrainer)}
 POINTS = {"bottleneck": [("pixelate", r) for r in (4, 12, 20, 32)]
