@@ -14,8 +14,9 @@ from importlib.resources import files
 import cv2
 import numpy as np
 
+from .outfits import sample_outfit
 from .people import Puppet, _photograph, load_people, render_person
-from .people import sample_outfit, sample_pose
+from .poses import sample_pose
 
 # %% ../nbs/01a_scenes.ipynb #01-007
 FLIP = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from .images import quantize
-from .people import COLOURS, load_people
+from .outfits import COLOURS
+from .people import load_people
 from .scenes import (BACKGROUNDS, FLIP, _actor, _compose, _describe, _owners,
                            make_background)
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privnb import people, scenes
-from privnb.people import Outfit, Pose, bone_directions, load_people, render_person, sample_pose
+from privnb import scenes
+from privnb.outfits import Outfit
+from privnb.people import load_people, render_person
+from privnb.poses import POSE_KINDS, Pose, bone_directions, sample_pose
 from privnb.scenes import BACKGROUNDS, SceneDataset, make_clip, make_scene
 
 
@@ -98,7 +100,7 @@ def test_visibility_follows_masks_and_border():
     assert seen > 2 * hidden > 0
 
 
-@pytest.mark.parametrize("kind", people.POSE_KINDS)
+@pytest.mark.parametrize("kind", POSE_KINDS)
 def test_joints_lie_on_the_puppet(kind):
     rng = np.random.default_rng(7)
     for person in load_people()[::2]:
