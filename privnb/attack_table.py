@@ -25,11 +25,12 @@ from .keys import SealError, new_key
 from .metrics import pose_ap, psnr, ssim
 from .parrot import ParrotResult, parrot_attack, recognise
 from .portraits import crop_portraits, paste_portraits, portrait_boxes
-from .pose import PoseEstimator, fine_tune
+from .pose import PoseEstimator
 from .recovery import portrait_groups
 from .sealing import seal, unseal
 from .system import PrivacySystem, _by_group
 from .targets import AttackData, AttackPlan, PortraitSet
+from .tuning import fine_tune
 from .weights import load_weights, shipped
 
 # %% ../nbs/17d_attack_table.ipynb #17-008

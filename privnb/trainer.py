@@ -31,9 +31,10 @@ from .figures import evaluate, guide_batch
 from .generators import PatchDiscriminator
 from .images import write_file
 from .loading import fit_joints, open_scenes, seeded, split_batch, step_batches
-from .pose import PoseEstimator, RunningAverage, fine_tune
+from .pose import PoseEstimator
 from .steps import CriticStep, JointStep
 from .system import PrivacySystem
+from .tuning import RunningAverage, fine_tune
 from .weights import load_weights, shipped
 
 # %% ../nbs/11_trainer.ipynb #11-019b

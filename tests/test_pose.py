@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from privnb import pose as room
 from privnb.augment import augment, shift_hsv
 from privnb.datasets import PoseBatch
-from privnb.pose import (PUBLISHED, PoseEstimator, PoseLoss, RunningAverage, fine_tune, has_bfloat16, learning_rate,
-                         pad_to_stride, refresh_statistics, to_labels)
+from privnb.pose import PUBLISHED, PoseEstimator, PoseLoss, has_bfloat16, pad_to_stride, to_labels
+from privnb.tuning import RunningAverage, fine_tune, learning_rate, refresh_statistics
 
 
 @pytest.fixture(scope="module")

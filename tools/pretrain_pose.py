@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from privnb.datasets import Sample, collate
 from privnb.metrics import pose_ap
 from privnb.augment import augment
-from privnb.pose import PoseEstimator, learning_rate
+from privnb.pose import PoseEstimator
 from privnb.scenes import make_scene
+from privnb.tuning import learning_rate
 
 SIZES = (160, 192, 224)
 

@@ -21,8 +21,9 @@ import torch
 from privnb.config import preset
 from privnb.figures import guide_batch
 from privnb.loading import open_scenes, step_batches
-from privnb.pose import PoseEstimator, RunningAverage, fine_tune
+from privnb.pose import PoseEstimator
 from privnb.system import PrivacySystem
+from privnb.tuning import RunningAverage, fine_tune
 
 PICTURES, ENHANCED = 20, 6  # a step, and how many of them each of two strengths enhances
 
