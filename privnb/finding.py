@@ -78,7 +78,8 @@ def checked_image(
     image: np.ndarray,  # what should be a photograph
 ) -> np.ndarray:
     "The image, if it is (H, W, 3) uint8 with at least one pixel. Raises: ValueError."
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or 0 in image.shape:
-        came = getattr(image, "shape", type(image).__name__)
+    kind, shape = getattr(image, "dtype", None), getattr(image, "shape", ())
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        came = f"{kind} {shape}" if shape else type(image).__name__
         raise ValueError(f"image: {came}; allowed is an array (H, W, 3) uint8")
     return image

@@ -64,6 +64,7 @@ def accept_record(
     record: dict | None,  # what came with it
     fingerprint: str,  # of the system that is asked to recover
     changed: bool = False,  # accept other pixels
+    largest: float = np.inf,  # side of the largest square that the system can have laid, pixels
 ) -> tuple[np.ndarray, np.ndarray]:
     "Squares (M, 4) and filled boxes (F, 4) of a record that holds, else RecoveryRefused."
     if not isinstance(record, dict) or not {"system", "squares", "digest"} <= set(record):
@@ -74,9 +75,12 @@ def accept_record(
     if record["digest"] != digest(image) and not changed:
         raise RecoveryRefused("the pixels were changed after enhancement")
     try:
-        return _rows(record["squares"]), _rows(record.get("filled", []))
+        squares, filled = _rows(record["squares"]), _rows(record.get("filled", []))
     except (TypeError, ValueError, OverflowError) as error:
         raise RecoveryRefused(f"the record is damaged ({error})") from error
+    if (squares[:, 2:] - squares[:, :2] > largest).any():
+        raise RecoveryRefused(f"the record is damaged (a square of more than {largest:g} pixels)")
+    return squares, filled
 
 # %% ../nbs/09e_records.ipynb #09e-026
 def guidance_of(

@@ -419,6 +419,15 @@ def _enhanced(
                          filled.int().tolist(), (guidance.kind, guidance.radius))
     return Enhanced(pixels, guided, record)
 
+# %% ../nbs/10_system.ipynb #10-074a
+def _largest(
+    system: PrivacySystem,  # that laid the squares
+    shape: tuple,  # of the picture, (H, W, 3)
+) -> float:
+    "Side of the largest square that it can have laid, pixels; at least 1,024, if it was cut since."
+    whole = system.squares(torch.tensor([[0.0, 0.0, shape[1], shape[0]]]))[0]
+    return max(1024.0, float(whole[2] - whole[0]) + system.config.snap)
+
 # %% ../nbs/10_system.ipynb #10-075
 @patch
 def recover(
@@ -431,7 +440,8 @@ def recover(
 
     Raises: RecoveryRefused for a picture without a record, of another system, or changed since.
     """
-    accepted = accept_record(checked_image(image), record, self.fingerprint(), changed)
+    accepted = accept_record(checked_image(image), record, self.fingerprint(), changed,
+                             _largest(self, image.shape))
     squares, filled = map(torch.from_numpy, accepted)
     system = self.at(*guidance_of(record)) if self.config.ranges else self
     index = torch.zeros(len(squares) + len(filled), dtype=torch.int64)

@@ -438,7 +438,7 @@ def test_records_that_are_refused(system):
         build(1).recover(image, record, changed=True)
     with pytest.raises(RecoveryRefused, match="changed after"):
         system.recover(image[:-1], record)
-    for squares in (3, "abc", [[1, 2, 3]], [["a"] * 4], [[1, 2], [3]], None):
+    for squares in (3, "abc", [[1, 2, 3]], [["a"] * 4], [[1, 2], [3]], None, [[0, 0, 10**5, 10**5]]):
         with pytest.raises(RecoveryRefused, match="damaged"):
             system.recover(image, {**record, "squares": squares})
     for squares in ([[0, 0, 10, 20]], [[0, 0, -10, -10]], [[float("nan")] * 4]):
