@@ -170,7 +170,7 @@ Deployed.forward = _forward
 
 # %% ../nbs/13a_folding.ipynb #13-027
 class _Doubling(nn.Module):
-    "A transposed convolution of 4 x 4 taps, stride 2, padding 1, as a convolution and a shuffle."
+    "A transposed convolution of 4 x 4 taps, stride 2, padding 1, as a convolution and joined pixels."
 
     def __init__(
         self,
@@ -178,21 +178,36 @@ class _Doubling(nn.Module):
     ):
         super().__init__()
         inside, outside = layer.weight.shape[:2]
-        taps = torch.tensor([[2, 0], [3, 1]])  # parity -> taps of the two pixels, far one first
-        kernel = layer.weight.data[:, :, taps][..., taps]  # in, out, parity, tap, parity, tap
+        taps = torch.tensor([[3, 1], [2, 0]])  # parity -> taps of its two pixels, left one first
+        kernel = layer.weight.data[:, :, taps][..., taps]  # in, out, row, its tap, column, its tap
         self.conv = nn.Conv2d(inside, 4 * outside, 2, padding=1)
-        self.conv.weight.data = kernel.permute(1, 2, 4, 0, 3, 5).reshape(-1, inside, 2, 2)
-        self.conv.bias.data = layer.bias.data.repeat_interleave(4)
-        self.shuffle = nn.PixelShuffle(2)
+        self.conv.weight.data = kernel.permute(4, 2, 1, 0, 3, 5).reshape(-1, inside, 2, 2)
+        self.conv.bias.data = layer.bias.data.repeat(4)
 
     def forward(
         self,
         x,  # features, (N, C, H, W)
     ):
         "(N, C', 2 H, 2 W)."
-        return self.shuffle(self.conv(x))[..., 1:-1, 1:-1]
+        (n, _, h, w), parts = x.shape, self.conv(x).chunk(4, 1)
+        even, odd = (torch.stack([parts[2 * k][..., :-1, k:w + k],
+                                  parts[2 * k + 1][..., 1:, k:w + k]], 3) for k in range(2))
+        outside = self.conv.out_channels // 4
+        return torch.stack([even, odd], -1).reshape(n, outside, 2 * h, 2 * w)
 
 # %% ../nbs/13a_folding.ipynb #13-029
+def _replacement(
+    layer: nn.Module,  # of a network
+) -> nn.Module:
+    "What stands for a layer in a file."
+    if isinstance(layer, nn.ConvTranspose2d) and (
+            layer.kernel_size, layer.stride, layer.padding) == ((4, 4), (2, 2), (1, 1)):
+        return _Doubling(layer)
+    if isinstance(layer, nn.InstanceNorm2d) and not layer.affine:
+        return nn.InstanceNorm2d(layer.num_features, layer.eps, affine=True)
+    return layer
+
+
 def untransposed(
     net: nn.Module,  # any network; left as it is
 ) -> nn.Module:
@@ -200,7 +215,5 @@ def untransposed(
     net = copy.deepcopy(net)
     for module in list(net.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.ConvTranspose2d) and (
-                    child.kernel_size, child.stride, child.padding) == ((4, 4), (2, 2), (1, 1)):
-                setattr(module, name, _Doubling(child))
-    return net
+            setattr(module, name, _replacement(child))
+    return net.train(net.training)

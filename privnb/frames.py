@@ -123,6 +123,17 @@ def triangle(
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 # %% ../nbs/13_frames.ipynb #13-020
+def _window(frame, left, top, right, bottom):
+    "A square's pixels (3, S, S), bytes, in one piece; outside the frame its mirror image."
+    height, width = frame.shape[:2]
+    over = [(max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))]
+    inside = frame[max(top, 0):bottom, max(left, 0):right]
+    if max(over[0]) < inside.shape[0] and max(over[1]) < inside.shape[1]:
+        return np.pad(inside.transpose(2, 0, 1), ((0, 0), *over), mode="reflect")
+    window = frame[mirrored(top, bottom, height)][:, mirrored(left, right, width)]
+    return np.ascontiguousarray(window.transpose(2, 0, 1))
+
+
 def crop(
     frame: np.ndarray,  # (H, W, 3) uint8
     square: np.ndarray,  # (4,) from `squares_for`
@@ -130,9 +141,7 @@ def crop(
 ) -> np.ndarray:
     "The portrait (3, S, S), float32 in [0, 1]; outside the frame its mirror image."
     left, top, right, bottom = (int(value) for value in square)
-    window = frame[mirrored(top, bottom, frame.shape[0])]
-    window = window[:, mirrored(left, right, frame.shape[1])]
-    planes = np.ascontiguousarray(window.transpose(2, 0, 1))  # while a value is one byte
+    planes = _window(frame, left, top, right, bottom)
     portrait = np.divide(planes, np.float32(255), dtype=np.float32)
     if size in (None, right - left):
         return portrait
@@ -276,7 +285,8 @@ def paste(
         portrait = portrait[:, y0 - top:y1 - top, x0 - left:x1 - left]
     levels = portrait * np.float32(255)
     np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
-    frame[y0:y1, x0:x1] = levels.astype(np.uint8).transpose(1, 2, 0)
+    for channel, plane in enumerate(levels.astype(np.uint8)):
+        frame[y0:y1, x0:x1, channel] = plane
 
 # %% ../nbs/13_frames.ipynb #13-039
 def outward(

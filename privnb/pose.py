@@ -118,14 +118,29 @@ def pad_to_stride(
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f'images: got shape {tuple(images.shape)}, allowed is (N, 3, H, W)')
     height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % stride, 0, -height % stride), value=GREY)
+    right, bottom = -width % stride, -height % stride
+    return F.pad(images, (0, right, 0, bottom), value=GREY) if right or bottom else images
+
+# %% ../nbs/08_pose.ipynb #08-027b
+def _decode_joints(anchors, points):
+    "Joints (N, A, K, 2 or 3) in cells, from anchors (A, 2) and raw numbers of the same shape."
+    rest = points.shape[-1] - 2
+    twice = F.pad(points.new_full((2,), 2.0), (0, rest), value=1.0)
+    return torch.addcmul(F.pad(anchors - 0.5, (0, rest))[:, None], points, twice)
+
+def _in_one_pass(criterion):
+    "The criterion; if it decodes joints as YOLOv8 does, by `_decode_joints`."
+    from ultralytics.utils.loss import v8PoseLoss
+    if type(criterion) is v8PoseLoss:
+        criterion.kpts_decode = _decode_joints
+    return criterion
 
 # %% ../nbs/08_pose.ipynb #08-028
 @patch
 def _criterion_on(self: PoseEstimator, device):
     "ultralytics' criterion, made anew when the estimator has moved."
     if self._criterion is None or self._criterion[0] != device:
-        self._criterion = device, self.network.init_criterion()
+        self._criterion = device, _in_one_pass(self.network.init_criterion())
     return self._criterion[1]
 
 def _single(output):

@@ -2,6 +2,7 @@
 import copy
 import json
 import math
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -331,6 +332,26 @@ def test_crops_equal_the_portrait_rooms(left, top, height, width, side, size):
     wanted = crop_portraits(to_tensor(frame), torch.tensor(square[None]).float(),
                             torch.zeros(1, dtype=torch.int64), size)[0]
     assert np.abs(ours - wanted.numpy()).max() < 1e-5
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_a_frame_finds_its_memory_again():
+    code = """
+import resource, sys
+import numpy as np
+from privnb import edge, frames
+if sys.argv[1] == "keep":
+    edge.keep_memory()
+frame, square = np.zeros((480, 640, 3), np.uint8), np.array([100, 40, 516, 456])
+rules = {"guidance": {"kind": "pixelate", "radius": 12, "mode": "mean"}, "portrait": 256, "native": True}
+for turn in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    frames.guide(frames.crop(frame, square)[None], rules)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    lost, kept = (int(subprocess.run([sys.executable, "-c", code, word], cwd=ROOT, check=True,
+                                     capture_output=True, text=True).stdout) for word in ("no", "keep"))
+    assert kept < 100 < lost  # pages that the sixth frame asks for
 
 
 @given(st.integers(8, 140), st.sampled_from(["pixelate", "blur"]), st.floats(0, 20),

@@ -60,6 +60,34 @@ def test_order_of_people_does_not_matter(tiny):
         assert (to_labels(mixed, 64, 96)["batch_idx"].diff() >= 0).all()
 
 
+def test_the_loss_is_that_of_ultralytics_criterion(tiny):
+    from ultralytics.utils.loss import v8PoseLoss
+
+    batch = batch_of(3)
+    ours, theirs = (batch.images.clone().requires_grad_() for _ in range(2))
+    total, terms = tiny.loss(ours, batch)
+    plain, items = v8PoseLoss(tiny.network)(tiny.network(theirs), to_labels(batch, 64, 96))
+    assert torch.equal(total, plain.sum() / len(batch.images))
+    assert [float(terms[name.removesuffix("_loss")]) for name in items] == list(map(float, items.values()))
+    slopes = [torch.autograd.grad(loss, x)[0] for loss, x in ((total, ours), (plain.sum() / 3, theirs))]
+    assert torch.allclose(*slopes, rtol=1e-4, atol=1e-7) and slopes[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_joints_are_decoded_to_the_bit(numbers):
+    from ultralytics.utils.loss import v8PoseLoss
+
+    raw = torch.randn(3, 21, 5, numbers)
+    anchors = torch.rand(21, 2) * 9
+    assert torch.equal(room._decode_joints(anchors, raw), v8PoseLoss.kpts_decode(anchors, raw))
+
+
+def test_other_criteria_keep_their_own_decoding():
+    estimator = PoseEstimator.build("yolo26n-pose", width=0.0625)
+    criterion = room._in_one_pass(estimator.network.init_criterion())
+    assert "kpts_decode" not in vars(criterion)
+
+
 def test_loss_is_the_mean_over_equal_batches(tiny):
     once = batch_of(1, n=2)
     twice = PoseBatch(once.images.repeat(2, 1, 1, 1), once.keypoints.repeat(2, 1, 1),
