@@ -6,7 +6,7 @@
 VENV ?= .venv
 JOBS ?= 2
 THREADS ?= 2
-BENCHES ?= startup guidance networks generators edge training stream widgets
+BENCHES ?= startup guidance geometry networks generators edge training stream widgets
 OUT ?= demo_out
 PIP_OPTIONS ?=
 BIN := $(VENV)/bin
