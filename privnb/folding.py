@@ -170,7 +170,7 @@ Deployed.forward = _forward
 
 # %% ../nbs/13a_folding.ipynb #13-027
 class _Doubling(nn.Module):
-    "A transposed convolution of 4 x 4 taps, stride 2, padding 1, as a convolution and joined pixels."
+    "A transposed convolution of 4 x 4 taps, stride 2, padding 1, as an ordinary one and joining."
 
     def __init__(
         self,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CELL', 'LARGEST', 'PROTECT', 'KINDS', 'check_rules', 'squares_for', 'sort_people', 'mirrored', 'triangle', 'crop',
-           'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill']
+           'needed', 'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill']
 
 # %% ../nbs/13_frames.ipynb #13-004
 import math
@@ -147,6 +147,21 @@ def crop(
         return portrait
     matrix = triangle(size, right - left, (right - left) / size)
     return matrix @ portrait @ matrix.T
+
+# %% ../nbs/13_frames.ipynb #13-021b
+def needed(
+    square: np.ndarray,  # (4,) from `squares_for`
+    shape: tuple,  # of the frame, (H, W, ...)
+    reach: int,  # how far a pixel of the result depends on others, pixels, in whole steps
+    multiple: int,  # a step of the network, pixels
+) -> np.ndarray:
+    "The part (4,) of a square that decides what is seen of it in the frame."
+    part = np.array(square)
+    for axis, length in enumerate((shape[1], shape[0])):
+        before, after = -part[axis], part[axis + 2] - length
+        part[axis] += max(before - reach, 0) // multiple * multiple
+        part[axis + 2] -= max(after - reach, 0) // multiple * multiple
+    return part
 
 # %% ../nbs/13_frames.ipynb #13-023
 def block_for(

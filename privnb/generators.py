@@ -305,7 +305,7 @@ class EdgeGenerator(Generator):
         super().__init__(in_channels, out_channels)
         if blocks < 1 or unshuffle < 1:
             raise ValueError(f'blocks, unshuffle: got {blocks}, {unshuffle}, need integers >= 1')
-        self.multiple = 2 * unshuffle
+        self.multiple, self.reach = 2 * unshuffle, 4 * unshuffle * blocks  # pixels
         skip = _carrier(in_channels, out_channels, unshuffle, carrier, smooth)
         self.body = _EdgeBody(in_channels, out_channels, width, blocks, unshuffle, skip)
         _initialise_edge(self.body, residual)

@@ -346,6 +346,7 @@ def describe(
     ends = {kind: {v.name: {"shape": shape(v), "meaning": MEANINGS[v.name]} for v in values}
             for kind, values in (("inputs", model.graph.input), ("outputs", model.graph.output))}
     content = {"privnb": privnb.__version__, "part": part, "system": system.fingerprint(),
+               "reach": getattr(getattr(system, part, None), "reach", None),
                "rules": system.config.to_dict(), "opset": model.opset_import[0].version,
                **ends, **notes}
     del model.metadata_props[:]

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from privnb import edge as edge_room
 from privnb import frames, stream
 from privnb.edge import EdgeError, EdgeSystem, Found, decode, letterbox, places, suppress
 from privnb.export import export_system
@@ -93,6 +94,33 @@ def test_frames_equal_the_training_sides(system, edge, drawn):
     assert apart.max() <= 2 and (apart > 0).mean() < 1e-3 and (apart > 1).mean() < 1e-4
     if not apart.any():
         assert ours.record["digest"] == wanted.record["digest"]
+
+
+@given(frames_and_boxes(), st.sampled_from(["left", "right", "top", "bottom"]))
+@few
+def test_mirror_images_that_nobody_sees_change_nothing(edge, drawn, border):
+    frame, boxes = drawn
+    height, width = frame.shape[:2]
+    thin = {"left": (0, 0, 20, height), "right": (width - 20, 0, width, height),
+            "top": (0, 0, width, 20), "bottom": (0, height - 20, width, height)}[border]
+    boxes = np.concatenate([boxes, np.array([thin], np.float32)])
+    squares = frames.sort_people(boxes, frame.shape, edge.rules)[0]
+    parts = edge_room._parts(edge, frame.shape, squares)
+    known = edge.content["reach"]
+    ours = edge.enhance(frame, boxes)
+    edge.content["reach"] = None
+    try:
+        whole = edge.enhance(frame, boxes)
+    finally:
+        edge.content["reach"] = known
+    assert levels(ours.image, whole.image).max(initial=0) <= 1
+    assert {**ours.record, "digest": 0} == {**whole.record, "digest": 0}
+    for square, part in zip(squares, parts):
+        least, most = np.maximum(square[:2], 0), np.minimum(square[2:], [width, height])
+        assert ((part[:2] <= np.maximum(least - known, square[:2])) & (
+            part[2:] >= np.minimum(most + known, square[2:]))).all()  # what is seen, and its reach
+        assert ((least - part[:2] < known + 8) & (part[2:] - most < known + 8)).all()
+        assert ((part - np.tile(square[:2], 2)) % 8 == 0).all()
 
 
 @pytest.mark.parametrize("count", range(9))

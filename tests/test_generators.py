@@ -80,6 +80,22 @@ def test_same_seed_same_network_and_state_round_trip(name):
         assert torch.equal(before, other(x))
 
 
+@pytest.mark.parametrize('blocks, unshuffle, carrier', [(1, 4, 0.0), (2, 2, 0.0), (3, 4, 0.5), (4, 1, 0.0)])
+def test_nothing_beyond_its_reach_changes_a_cell(blocks, unshuffle, carrier):
+    net = EdgeGenerator(6, 12, blocks, unshuffle, carrier=carrier)
+    step, reach = net.multiple, net.reach
+    side = 2 * (reach + 2 * step)
+    start, stop = side // 2 // step * step, side // 2 // step * step + step
+    x = torch.rand(1, 6, side, side)
+    with torch.no_grad():
+        known = net(x, base=x[:, :3])[..., start:stop]
+        for far, changes in ((reach, False), (reach - step, True)):
+            other = x.clone()
+            other[..., :start - far], other[..., stop + far:] = 0, 1
+            apart = (net(other, base=other[:, :3])[..., start:stop] - known).abs().max()
+            assert (apart > 0) == changes, (far, apart)
+
+
 @pytest.mark.parametrize('name', sorted(SMALL))
 def test_no_people_is_no_trouble(name):
     x = torch.rand(0, 6, 64, 64)
