@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from .frames import (PROTECT, check_rules, code_for, crop, fill, guide, needed, paste,
-                           sort_people, triangle)
+                           sort_people, triangle, visible)
 from .records import make_record
 
 # %% ../nbs/13c_edge.ipynb #13-007
@@ -367,13 +367,17 @@ def _run(
 def _parts(
     self: EdgeSystem,
     shape: tuple,  # of the frame
-    squares: np.ndarray,  # (M, 4)
+    squares: np.ndarray,  # (M, 4) in painting order
+    over: bool,  # leave out what is painted over
 ) -> np.ndarray:
     "What the network works on (M, 4): the squares, or as much of them as decides what is seen."
     reach = self.content.get("reach")
     if not reach or self.side or not self.rules["native"]:
         return squares
-    rows = [needed(square, shape, reach, self.content["multiple"]) for square in squares]
+    seen = visible(squares, shape) if over else np.concatenate(
+        [visible(square[None], shape) for square in squares] or [squares])
+    rows = [needed(square, part, reach, self.content["multiple"]) if part[0] < part[2] else part
+            for square, part in zip(squares, seen)]
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
@@ -381,35 +385,59 @@ def _cut(portraits, squares, parts):
     "The parts of native portraits (N, 3, S, S), all of one shape."
     if (squares == parts).all():
         return portraits
-    places = np.concatenate([parts[:, :2], parts[:, 2:]], 1) - np.tile(squares[:, :2], 2)
+    places = parts - np.tile(squares[:, :2], 2)
     return np.stack([x[:, top:bottom, left:right]
                      for x, (left, top, right, bottom) in zip(portraits, places)])
 
 # %% ../nbs/13c_edge.ipynb #13-038b
+def _feed(
+    self: EdgeSystem,
+    frame: np.ndarray,  # (H, W, 3) uint8
+    squares: np.ndarray,  # (m, 4) of one side
+    parts: np.ndarray,  # (m, 4) of them, of one shape
+    clock: _Clock,  # books crop, guide
+) -> dict:
+    "What the network is fed for these parts."
+    size = None if self.rules["native"] else self.rules["portrait"]
+    crops = [crop(frame, square, size) for square in squares]
+    x = np.stack(crops) if len(crops) > 1 else crops[0][None]
+    clock("crop")
+    y = guide(x, self.rules, self.rng) if self.rules["guided"] else x
+    clock("guide")
+    code = code_for(x.shape[-1], self.rules)
+    return {"portrait": _cut(x, squares, parts), "guided": _cut(y, squares, parts), "code": code}
+
+# %% ../nbs/13c_edge.ipynb #13-038d
 def _portraits(
     self: EdgeSystem,
     frame: np.ndarray,  # (H, W, 3) uint8
-    squares: np.ndarray,  # (M, 4)
+    squares: np.ndarray,  # (M, 4) in painting order
+    over: bool,  # leave out what is painted over
     clock: _Clock,  # books crop, guide, enhance
 ) -> tuple[list, np.ndarray]:
-    "Enhanced portraits, M arrays (3, h, w), batched by shape, and the parts (M, 4) they belong to."
-    size = None if self.rules["native"] else self.rules["portrait"]
-    sides = squares[:, 2] - squares[:, 0] if size is None else np.full(len(squares), size)
-    parts, made = _parts(self, frame.shape, squares), [None] * len(squares)
-    shapes = np.column_stack([sides, parts[:, 2:] - parts[:, :2]])
-    for shape in sorted(set(map(tuple, shapes.tolist()))):
+    "Enhanced portraits, M arrays (3, h, w), and the parts (M, 4) of the frame they belong to."
+    parts = _parts(self, frame.shape, squares, over)
+    made = [np.zeros((3, 0, 0), np.float32) for _ in squares]  # where nothing is seen
+    shapes = np.column_stack([squares[:, 2] - squares[:, 0], parts[:, 2:] - parts[:, :2]])
+    if not self.rules["native"]:
+        shapes = np.ones_like(shapes)  # all are resampled to one size
+    for shape in set(map(tuple, shapes[shapes.all(1)].tolist())):
         rows = np.flatnonzero((shapes == shape).all(1))
-        crops = [crop(frame, squares[k], size) for k in rows]
-        x = np.stack(crops) if len(rows) > 1 else crops[0][None]
-        clock("crop")
-        y = guide(x, self.rules, self.rng) if self.rules["guided"] else x
-        clock("guide")
-        x, y = (_cut(pictures, squares[rows], parts[rows]) for pictures in (x, y))
-        feed = {"portrait": x, "guided": y, "code": code_for(shape[0], self.rules)}
+        feed = _feed(self, frame, squares[rows], parts[rows], clock)
         for k, portrait in zip(rows, _run(self, feed)):
             made[k] = portrait
         clock("enhance")
     return made, parts
+
+# %% ../nbs/13c_edge.ipynb #13-039a
+def _made(self: EdgeSystem, frame: np.ndarray, squares: np.ndarray, clock: _Clock) -> tuple:
+    "Portraits, their parts, and which are whole (M,); without shortcuts where one is spoilt."
+    for over in (True, False):
+        made, parts = _portraits(self, frame, squares, over, clock)
+        whole = np.array([np.isfinite(y).all() for y in made], bool)
+        if whole.all():
+            break
+    return made, parts, whole
 
 # %% ../nbs/13c_edge.ipynb #13-040
 def _enhance(
@@ -424,8 +452,7 @@ def _enhance(
     clock("detect")
     boxes = boxes if found is None else found.boxes
     squares, people, filled = sort_people(boxes, frame.shape, self.rules, self.side)
-    made, parts = _portraits(self, frame, squares, clock)
-    whole, image = np.array([np.isfinite(y).all() for y in made], bool), frame.copy()
+    (made, parts, whole), image = _made(self, frame, squares, clock), frame.copy()
     for k in np.flatnonzero(whole):
         paste(image, made[k], parts[k])
     filled = fill(image, np.concatenate([filled, people[~whole]]))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'LARGEST', 'PROTECT', 'KINDS', 'check_rules', 'squares_for', 'sort_people', 'mirrored', 'triangle', 'crop',
-           'needed', 'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward', 'fill']
+           'visible', 'needed', 'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward',
+           'fill']
 
 # %% ../nbs/13_frames.ipynb #13-004
 import math
@@ -149,19 +150,34 @@ def crop(
     return matrix @ portrait @ matrix.T
 
 # %% ../nbs/13_frames.ipynb #13-021b
+def visible(
+    squares: np.ndarray,  # (M, 4) from `sort_people`, in painting order
+    shape: tuple,  # of the frame, (H, W, ...)
+) -> np.ndarray:
+    "What is seen of each square (M, 4), int64, all of it in this rectangle; nothing: no area."
+    inside = np.clip(squares, 0, np.array([shape[1], shape[0]] * 2)).astype(np.int64)
+    owner, seen = np.full(shape[:2], -1, np.int32), inside.copy()
+    for k, (left, top, right, bottom) in enumerate(inside):
+        owner[top:bottom, left:right] = k
+    for k, (left, top, right, bottom) in enumerate(inside):
+        mine = owner[top:bottom, left:right] == k
+        rows, columns = np.flatnonzero(mine.any(1)), np.flatnonzero(mine.any(0))
+        if not len(rows):
+            seen[k, 2:] = seen[k, :2]
+            continue
+        seen[k] = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
+    return seen
+
+# %% ../nbs/13_frames.ipynb #13-021d
 def needed(
     square: np.ndarray,  # (4,) from `squares_for`
-    shape: tuple,  # of the frame, (H, W, ...)
+    seen: np.ndarray,  # (4,) from `visible`
     reach: int,  # how far a pixel of the result depends on others, pixels, in whole steps
     multiple: int,  # a step of the network, pixels
 ) -> np.ndarray:
-    "The part (4,) of a square that decides what is seen of it in the frame."
-    part = np.array(square)
-    for axis, length in enumerate((shape[1], shape[0])):
-        before, after = -part[axis], part[axis + 2] - length
-        part[axis] += max(before - reach, 0) // multiple * multiple
-        part[axis + 2] -= max(after - reach, 0) // multiple * multiple
-    return part
+    "The part (4,) of a square that decides what is seen of it."
+    less = np.maximum(np.abs(seen - square) - reach, 0) // multiple * multiple
+    return square + less * np.array([1, 1, -1, -1])
 
 # %% ../nbs/13_frames.ipynb #13-023
 def block_for(

@@ -5,6 +5,7 @@ import math
 import platform
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -96,31 +97,71 @@ def test_frames_equal_the_training_sides(system, edge, drawn):
         assert ours.record["digest"] == wanted.record["digest"]
 
 
+@contextmanager
+def whole_squares(edge):
+    "The runner without knowledge of how far its network sees."
+    known = edge.content["reach"]
+    edge.content["reach"] = None
+    yield
+    edge.content["reach"] = known
+
+
 @given(frames_and_boxes(), st.sampled_from(["left", "right", "top", "bottom"]))
 @few
-def test_mirror_images_that_nobody_sees_change_nothing(edge, drawn, border):
+def test_what_nobody_sees_changes_nothing(edge, drawn, border):
     frame, boxes = drawn
     height, width = frame.shape[:2]
     thin = {"left": (0, 0, 20, height), "right": (width - 20, 0, width, height),
             "top": (0, 0, width, 20), "bottom": (0, height - 20, width, height)}[border]
     boxes = np.concatenate([boxes, np.array([thin], np.float32)])
-    squares = frames.sort_people(boxes, frame.shape, edge.rules)[0]
-    parts = edge_room._parts(edge, frame.shape, squares)
-    known = edge.content["reach"]
     ours = edge.enhance(frame, boxes)
-    edge.content["reach"] = None
-    try:
+    with whole_squares(edge):
         whole = edge.enhance(frame, boxes)
-    finally:
-        edge.content["reach"] = known
     assert levels(ours.image, whole.image).max(initial=0) <= 1
     assert {**ours.record, "digest": 0} == {**whole.record, "digest": 0}
-    for square, part in zip(squares, parts):
-        least, most = np.maximum(square[:2], 0), np.minimum(square[2:], [width, height])
+
+
+@given(frames_and_boxes())
+@few
+def test_a_part_holds_what_is_seen_and_its_reach(edge, drawn):
+    frame, boxes = drawn
+    squares, known = frames.sort_people(boxes, frame.shape, edge.rules)[0], edge.content["reach"]
+    owner = np.full(frame.shape[:2], -1)
+    for k, (left, top, right, bottom) in enumerate(np.maximum(squares, 0)):
+        owner[top:bottom, left:right] = k
+    for k, (square, part) in enumerate(zip(squares, edge_room._parts(edge, frame.shape, squares, True))):
+        rows, columns = np.nonzero(owner == k)
+        if not len(rows):
+            assert (part[:2] == part[2:]).any()
+            continue
+        least, most = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
         assert ((part[:2] <= np.maximum(least - known, square[:2])) & (
-            part[2:] >= np.minimum(most + known, square[2:]))).all()  # what is seen, and its reach
+            part[2:] >= np.minimum(most + known, square[2:]))).all()
         assert ((least - part[:2] < known + 8) & (part[2:] - most < known + 8)).all()
         assert ((part - np.tile(square[:2], 2)) % 8 == 0).all()
+
+
+def test_a_spoilt_portrait_does_not_bare_who_lies_under_it(edge, monkeypatch):
+    class Broken:
+        def __init__(self, session): self.session = session
+        def get_inputs(self): return self.session.get_inputs()
+
+        def run(self, names, feed):
+            made = self.session.run(names, feed)[0]
+            marked = (feed["portrait"].max((1, 2, 3)) == 1)  # white is only on the later one's square
+            made[marked] = np.nan
+            return [made]
+
+    frame = np.minimum(noise(200, 300), 200)
+    frame[190, 200] = 255
+    boxes = np.array([[20, 20, 130, 150], [150, 10, 170, 195]], np.float32)
+    squares = frames.sort_people(boxes, frame.shape, edge.rules)[0]
+    assert squares[0, 2] < 200 and edge_room._parts(edge, frame.shape, squares, True)[0, 2] < 130
+    monkeypatch.setattr(edge, "enhancer", Broken(edge.enhancer))
+    ours = edge.enhance(frame, boxes)
+    with whole_squares(edge):
+        assert np.array_equal(ours.image, edge.enhance(frame, boxes).image)
+    assert len(ours.record["squares"]) == len(ours.record["filled"]) == 1
 
 
 @pytest.mark.parametrize("count", range(9))
