@@ -1,6 +1,6 @@
 """The edge enhancer against pix2pix's U-Net 7, and both against the machine's convolution peak, 256 x 256 pixels.
 
-    python benchmarks/networks.py [--system default] [--threads 2] [--rounds 15] [--json FILE]
+    python benchmarks/networks.py [--system default] [--threads 2] [--rounds 25] [--json FILE]
 
 onnxruntime, and OpenVINO where it is installed; all take turns in one run. Peak: the faster of two convolutions of 3 x 3 taps
 from 256 to 256 channels, on 32 x 32 and on 64 x 64 cells. A share is operations a second over that peak's, by the wall
@@ -83,7 +83,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--system", default="single")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
