@@ -139,7 +139,7 @@ class BottleneckEnhancer(EdgeGenerator):
         if places < 1:
             raise ValueError(f"places: {places}; allowed is at least 1")
         super().__init__(in_channels, blocks=blocks, unshuffle=GRID, **options)
-        self.places = places
+        self.places, self.reach = places, None  # joints are read from far, large portraits shrunk
         width, coarse = len(self.body.head.bias), len(self.body.down.bias)
         self.read = nn.Conv2d(joints + 3, width, 3, padding=1)
         self.film = Film([width, *[coarse] * len(self.body.coarse)])
