@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from privnb import edge as edge_room
 from privnb import frames, stream
-from privnb.edge import EdgeError, EdgeSystem, Found, decode, letterbox, places, suppress
+from privnb.edge import EdgeError, EdgeSystem
 from privnb.export import export_system
 from privnb.figures import render_scenes
 from privnb.frames import PROTECT
@@ -27,6 +27,7 @@ from privnb.portable import export_part
 from privnb.portraits import crop_portraits, portrait_mask
 from privnb.pose import PoseEstimator, _letterbox
 from privnb.scenes import make_clip, make_scene
+from privnb.sight import Found, decode, letterbox, places, suppress
 from privnb.system import PrivacySystem, SystemConfig
 from privnb.weights import shipped
 
@@ -372,7 +373,7 @@ assert sys.modules["torch"] is None
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     first, second = run.stdout.splitlines()
-    assert first.split()[1] == "1" and second == "['privnb.edge', 'privnb.frames', 'privnb.records']"
+    assert first.split()[1] == "1" and second == "['privnb.edge', 'privnb.frames', 'privnb.records', 'privnb.sight']"
 
 
 def test_import_alone_does_not_load_torch():
