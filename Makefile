@@ -80,7 +80,7 @@ labs: $(STAMP)
 bench: $(STAMP)
 	@mkdir -p benchmarks/results
 	@for name in $(BENCHES); do echo "== $$name"; \
-		case $$name in startup|stream) threads= ;; *) threads="--threads $(THREADS)" ;; esac; \
+		case $$name in startup|geometry|stream) threads= ;; *) threads="--threads $(THREADS)" ;; esac; \
 		OMP_NUM_THREADS=$(THREADS) $(BIN)/python benchmarks/$$name.py $$threads \
 			--json benchmarks/results/$$name.json || exit 1; done
 	@$(BIN)/python benchmarks/goals.py

@@ -1,11 +1,11 @@
 """What the camera does to a frame beside its networks: crop, guide and paste, as they are and as they were.
 
-    python benchmarks/geometry.py [--rounds 5] [--turns 60] [--threads 1] [--json FILE]
+    python benchmarks/geometry.py [--rounds 5] [--turns 60] [--json FILE]
 
-One frame of 640 x 480 with three squares of 288, 320 and 416 pixels, two of which leave it. `earlier` is what ours replaced: a
-window by arrays of mirrored indices, and all colours of a portrait assigned at once. Whether a process keeps freed memory (`privnb.edge.keep_memory`)
-cannot be taken back, so each of the four combinations runs in a process of its own, in turns; a figure is the median
-over rounds of the median over frames. No goal.
+One frame of 640 x 480 with three squares of 288, 320 and 416 pixels, two of which leave it; one thread. `earlier` is what ours
+replaced: a window by arrays of mirrored indices, and all colours of a portrait assigned at once. Whether a process keeps
+freed memory (`privnb.edge.keep_memory`) cannot be taken back, so each of the four combinations runs in a process of its
+own, in turns; a figure is the median over rounds of the median over frames. No goal.
 """
 import argparse
 import json
@@ -68,7 +68,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--one", nargs=2, metavar=("FORM", "KEEP"), help="one combination, printed")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()

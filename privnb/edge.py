@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .frames import (PROTECT, check_rules, code_for, crop, fill, guide, needed, paste,
-                           sort_people, visible)
+                           sort_people, visible, within)
 from .records import make_record
 from .sight import Found, decode, letterbox, suppress
 
@@ -234,8 +234,7 @@ def _parts(
     reach = self.content.get("reach")
     if not reach or self.side or not self.rules["native"]:
         return squares
-    seen = visible(squares, shape) if over else np.concatenate(
-        [visible(square[None], shape) for square in squares] or [squares])
+    seen = visible(squares, shape) if over else within(squares, shape)
     rows = [needed(square, part, reach, self.content["multiple"]) if part[0] < part[2] else part
             for square, part in zip(squares, seen)]
     return np.array(rows, np.int64).reshape(-1, 4)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL', 'LARGEST', 'PROTECT', 'KINDS', 'check_rules', 'squares_for', 'sort_people', 'mirrored', 'triangle', 'crop',
-           'visible', 'needed', 'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste', 'outward',
-           'fill']
+           'within', 'visible', 'needed', 'block_for', 'guidance_matrix', 'rounded', 'guide', 'code_for', 'paste',
+           'outward', 'fill']
 
 # %% ../nbs/13_frames.ipynb #13-004
 import math
@@ -150,12 +150,20 @@ def crop(
     return matrix @ portrait @ matrix.T
 
 # %% ../nbs/13_frames.ipynb #13-021b
+def within(
+    squares: np.ndarray,  # (M, 4), xyxy in pixels
+    shape: tuple,  # of the frame, (H, W, ...)
+) -> np.ndarray:
+    "What of each square lies in the frame (M, 4), int64."
+    return np.clip(squares, 0, np.array([shape[1], shape[0]] * 2)).astype(np.int64)
+
+
 def visible(
     squares: np.ndarray,  # (M, 4) from `sort_people`, in painting order
     shape: tuple,  # of the frame, (H, W, ...)
 ) -> np.ndarray:
     "What is seen of each square (M, 4), int64, all of it in this rectangle; nothing: no area."
-    inside = np.clip(squares, 0, np.array([shape[1], shape[0]] * 2)).astype(np.int64)
+    inside = within(squares, shape)
     owner, seen = np.full(shape[:2], -1, np.int32), inside.copy()
     for k, (left, top, right, bottom) in enumerate(inside):
         owner[top:bottom, left:right] = k

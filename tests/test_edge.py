@@ -103,8 +103,10 @@ def whole_squares(edge):
     "The runner without knowledge of how far its network sees."
     known = edge.content["reach"]
     edge.content["reach"] = None
-    yield
-    edge.content["reach"] = known
+    try:
+        yield
+    finally:
+        edge.content["reach"] = known
 
 
 @given(frames_and_boxes(), st.sampled_from(["left", "right", "top", "bottom"]))
