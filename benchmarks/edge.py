@@ -1,6 +1,6 @@
 """The whole pipeline without torch on a rendered clip: frames per second, milliseconds by stage, people missed.
 
-    python benchmarks/edge.py [--system default] [--frames 19] [--rounds 5] [--threads 2] [--json FILE]
+    python benchmarks/edge.py [--system single] [--frames 19] [--rounds 5] [--threads 2] [--json FILE]
 
 640 x 480 pixels, three people who walk. The files are exported first, in 32 bits and in 8 bits where a measurement allows
 them; that time does not count. In every round each variant works through the whole clip, in turns, so that their ratios

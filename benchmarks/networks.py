@@ -1,6 +1,6 @@
 """The edge enhancer against pix2pix's U-Net 7, and both against the machine's convolution peak, 256 x 256 pixels.
 
-    python benchmarks/networks.py [--system default] [--threads 2] [--rounds 25] [--json FILE]
+    python benchmarks/networks.py [--system single] [--threads 2] [--rounds 25] [--json FILE]
 
 onnxruntime, and OpenVINO where it is installed; all take turns in one run. Peak: the faster of two convolutions of 3 x 3 taps
 from 256 to 256 channels, on 32 x 32 and on 64 x 64 cells. A share is operations a second over that peak's, by the wall

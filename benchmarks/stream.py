@@ -1,6 +1,6 @@
 """People missed when they are looked for in every k-th frame only, on rendered clips.
 
-    python benchmarks/stream.py [--system default] [--clips 4] [--frames 37] [--json FILE]
+    python benchmarks/stream.py [--system single] [--clips 4] [--frames 37] [--json FILE]
 
 640 x 480 pixels, three people who walk, held-out ones. `missed` is the share of people in frames of whom more than half lies
 outside all squares, `pixels` the mean share of a person outside, `painted` the area of all squares over the frame's.

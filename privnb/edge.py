@@ -289,8 +289,13 @@ def _portraits(
     return made, parts
 
 # %% ../nbs/13d_edge.ipynb #13-039a
-def _made(self: EdgeSystem, frame: np.ndarray, squares: np.ndarray, clock: _Clock) -> tuple:
-    "Portraits, their parts, and which are whole (M,); without shortcuts where one is spoilt."
+def _made(
+    self: EdgeSystem,
+    frame: np.ndarray,  # (H, W, 3) uint8
+    squares: np.ndarray,  # (M, 4) in painting order
+    clock: _Clock,  # books crop, guide, enhance
+) -> tuple[list, np.ndarray, np.ndarray]:
+    "As `_portraits`, and which are whole (M,); where one is spoilt, nothing is left out."
     for over in (True, False):
         made, parts = _portraits(self, frame, squares, over, clock)
         whole = np.array([np.isfinite(y).all() for y in made], bool)
